@@ -1,0 +1,233 @@
+"""The contract between the lab and what its nodes are made of.
+
+A provider knows how to make machines, run commands on them and remove them.  It knows nothing of
+backups.  Life: `check` → `up` → `install` (per node) → `start` (per node) → … → `down`.  Every
+method may be called from any thread; `up` may work on nodes in parallel.  A provider object made by
+a later command from the same `LabState` finds everything an earlier one made.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from harness.errors import CommandError, InfrastructureError
+from harness.events import Events
+from harness.lab import LabState
+from harness.topology import Node, Topology
+
+# A command that says nothing about its length: long enough for a restore on emulated processors.
+COMMAND_SECONDS = 3600.0
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command left."""
+
+    code: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def text(self) -> str:
+        """Standard output as text."""
+        return self.stdout.decode("utf-8", "backslashreplace")
+
+
+@dataclass(frozen=True)
+class NodePaths:
+    """Where things lie on a node, as absolute paths there."""
+
+    config: str
+    accounts: str
+    password: str
+    tls: str
+    state: str
+    # Parent of the local roots; carries the lab's random token.
+    data: str
+    # Below it the NFS exports are built; "" where the node has no kernel NFS.
+    exports: str
+    # Folder of the in-process library; "" where the library is a device.
+    library: str
+    # Scratch space for checks, removed with the lab.
+    scratch: str
+
+
+@dataclass(frozen=True)
+class NodeFile:
+    """A file of a node's configuration.  Secrets are 0600 and belong to the product's user."""
+
+    path: str
+    content: bytes
+    secret: bool = False
+
+
+class Provider(ABC):
+    """Makes and reaches the nodes of one lab."""
+
+    def __init__(self, topology: Topology, lab: LabState, events: Events) -> None:
+        self.topology = topology
+        self.lab = lab
+        self.events = events
+
+    # --- life -------------------------------------------------------------------------------
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raise one clear InfrastructureError if this host cannot carry the lab.
+
+        Looks at tools, disk, memory and addresses before anything is made; changes nothing.
+        """
+
+    @abstractmethod
+    def up(self) -> None:
+        """Make the nodes: booted, reachable by `exec`, disks mounted, library attached.
+
+        Product configuration is not there yet.  Data disks hold the empty folders
+        `paths(node).data/DIR` of the node's junctions.  Idempotent: what runs already is kept.
+        What it makes is recorded in `lab` before it is made, so that `down` after a crash finds it.
+        """
+
+    @abstractmethod
+    def install(self, node: Node, files: Sequence[NodeFile]) -> None:
+        """Write configuration files (parents are made), with owner and mode as NodeFile says."""
+
+    @abstractmethod
+    def start(self, node: Node) -> None:
+        """(Re)start the node's served roles and return when they listen.
+
+        If one ends or stays silent, the error quotes the last lines it wrote.
+        """
+
+    @abstractmethod
+    def down(self) -> None:
+        """End everything this lab made that runs.  Works on half-made labs and twice.
+
+        The lab's folder (logs, reports, captures) stays; `clean` removes it.
+        """
+
+    @abstractmethod
+    def alive(self) -> Mapping[str, bool]:
+        """For each node whether it runs now (for `info` and for `up` on a running lab)."""
+
+    # --- reaching nodes ---------------------------------------------------------------------
+
+    @abstractmethod
+    def exec(
+        self,
+        node: Node,
+        argv: Sequence[str],
+        *,
+        stdin: BinaryIO | None,
+        stdout: BinaryIO,
+        stderr: BinaryIO,
+        timeout: float = COMMAND_SECONDS,
+    ) -> int:
+        """Run a command on a node, streaming; return its exit code.
+
+        Runs as root where the provider has root there.  The environment has SPANREEL_CONFIG
+        (the node's file), PATH with `spanreel` and `python3`, and LC_ALL=C.UTF-8.  argv is passed
+        without interpretation by a shell.  `stdin=None` is an empty input.  Files and pipes with a
+        descriptor are handed over directly where possible.  Raises InfrastructureError only when
+        the node itself cannot be reached or the time is over (the command is then ended).
+        """
+
+    def run(
+        self,
+        node: Node,
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        check: bool = True,
+        timeout: float = COMMAND_SECONDS,
+    ) -> Result:
+        """Run a command and collect its output; with `check`, a non-zero code is CommandError."""
+        from harness.streams import collect  # here: streams is of no use to implementors
+
+        result = Result(
+            *collect(
+                lambda i, o, e: self.exec(node, argv, stdin=i, stdout=o, stderr=e, timeout=timeout), stdin
+            )
+        )
+        if check and result.code != 0:
+            raise CommandError(node.name, argv, result.code, result.stderr or result.stdout)
+        return result
+
+    @abstractmethod
+    def put(self, node: Node, source: Path, target: str, *, mode: int = 0o644) -> None:
+        """Copy a host file to a node; parents are made, an existing file is replaced."""
+
+    @abstractmethod
+    def get(self, node: Node, source: str, target: Path) -> None:
+        """Copy a file of a node to the host."""
+
+    @abstractmethod
+    def paths(self, node: Node) -> NodePaths:
+        """Where things lie on this node.  `data` contains `lab.token`."""
+
+    @abstractmethod
+    def consoles(self) -> Mapping[str, Path]:
+        """For each node the host file in which its console (or log) is recorded."""
+
+    # --- the host side of the lab's network ---------------------------------------------------
+
+    @property
+    @abstractmethod
+    def netns(self) -> str | None:
+        """Name of the lab's network namespace, None if the lab lives in the host's own."""
+
+    @property
+    @abstractmethod
+    def bridge(self) -> str | None:
+        """Interface (inside `netns`) on which all traffic of the lab is seen; None: loopback."""
+
+    @property
+    def is_root(self) -> bool:
+        """Whether commands on nodes run as root, so that owners and devices can be compared."""
+        return True
+
+    def host_argv(self, argv: Sequence[str]) -> list[str]:
+        """Return the command line that runs `argv` on the host inside the lab's network."""
+        return ["ip", "netns", "exec", self.netns, *argv] if self.netns else list(argv)
+
+    def exec_host(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: BinaryIO | None = None,
+        stdout: BinaryIO | None = None,
+        stderr: BinaryIO | None = None,
+    ) -> int:
+        """Run a command of the host inside the lab's network; None inherits ours."""
+        try:
+            return subprocess.call(self.host_argv(argv), stdin=stdin, stdout=stdout, stderr=stderr)
+        except OSError as error:
+            raise InfrastructureError(f"host: cannot run {argv[0]}: {error.strerror}") from error
+
+    def popen_host(self, argv: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+        """Start a long command of the host (a capture) inside the lab's network; output to `log`."""
+        with log.open("ab") as file:
+            try:
+                return subprocess.Popen(
+                    self.host_argv(argv), stdin=subprocess.DEVNULL, stdout=file, stderr=file
+                )
+            except OSError as error:
+                raise InfrastructureError(f"host: cannot run {argv[0]}: {error.strerror}") from error
+
+    # --- what follows from the above ----------------------------------------------------------
+
+    def data_root(self, node: Node) -> str:
+        """Parent of the node's local roots."""
+        return self.paths(node).data
+
+    def ndmp_reachable_at(self, node: Node) -> tuple[str, int]:
+        """Where the DMA reaches this node's NDMP service; a provider may put a recorder between."""
+        return node.address, self.topology.ndmp_port
+
+    def serving(self) -> Iterable[Node]:
+        """Return the nodes that run a daemon."""
+        return (node for node in self.topology.nodes if node.served_roles)
