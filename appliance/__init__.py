@@ -1,0 +1,1 @@
+"""The appliance: what runs on the nodes of a Spanreel cluster."""

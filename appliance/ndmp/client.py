@@ -1,0 +1,209 @@
+"""Thin adapter: a blocking NDMP client, for the DMA and for an entry server talking to its peers.
+
+One thread reads; replies go to their callers, posts to `on_post` in the order in which they came.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from typing import TypeVar, cast
+
+from appliance.ndmp import auth
+from appliance.ndmp import messages as m
+from appliance.ndmp.declare import CODES, REGISTRY, Kind
+from appliance.ndmp.endpoint import Endpoint, Received
+from appliance.ndmp.enums import AuthType, ConnectionReason, ErrorCode
+from appliance.ndmp.errors import ConnectionLostError, NdmpError, RemoteFaultError, ReplyError
+from appliance.ndmp.server import RECEIVE_SIZE
+from appliance.ndmp.types import AuthData
+from appliance.ndmp.xdr import Struct
+
+CONNECT_TIMEOUT_S = 20.0
+"""A host that does not answer a TCP connect within this is not there."""
+
+REPLY_TIMEOUT_S = 900.0
+"""A reply may wait for a robot or a rewind; ndmjob waits 360 s, a large library needs longer."""
+
+Reply = TypeVar("Reply", bound=Struct)
+
+
+class Client:
+    """A control connection to an NDMP server.
+
+    `on_post` is called in the reading thread for every post but the greeting; it must not call back.
+    Without it, posts wait in `posts` for the caller.
+    """
+
+    def __init__(self, stream: socket.socket, peer: str, on_post: Callable[[Received], None] | None) -> None:
+        self.peer = peer
+        self.posts: queue.SimpleQueue[Received | None] = queue.SimpleQueue()
+        self._stream = stream
+        self._on_post = on_post or self.posts.put
+        self._endpoint = Endpoint()
+        self._lock = threading.Lock()
+        self._waiting: dict[int, queue.SimpleQueue[Received | None]] = {}
+        self._lost: str | None = None
+        self._greeting: queue.SimpleQueue[m.NotifyConnectionStatusPost | None] = queue.SimpleQueue()
+        threading.Thread(target=self._read, name=f"ndmp-client-{peer}", daemon=True).start()
+
+    @classmethod
+    def connect(
+        cls,
+        address: tuple[str, int],
+        name: str = "",
+        *,
+        tls: ssl.SSLContext | None = None,
+        on_post: Callable[[Received], None] | None = None,
+        source: str | None = None,
+    ) -> Client:
+        """Connect and await the greeting.
+
+        Raises ConnectionLostError when the server cannot be reached or refuses the connection.
+        """
+        peer = name or f"{address[0]}:{address[1]}"
+        try:
+            stream = socket.create_connection(
+                address, CONNECT_TIMEOUT_S, source_address=(source, 0) if source else None
+            )
+            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            if tls is not None:
+                stream = tls.wrap_socket(stream)
+            stream.settimeout(None)
+        except OSError as error:
+            raise ConnectionLostError(
+                f"cannot connect to {peer} at {address[0]} port {address[1]}: {error}", ErrorCode.CONNECT
+            ) from error
+        client = cls(stream, peer, on_post)
+        client._await_greeting()
+        return client
+
+    def call(self, request: Struct, reply: type[Reply], timeout: float = REPLY_TIMEOUT_S) -> Reply:
+        """Send a request and return its reply.
+
+        Raises ReplyError when the peer answers with an error, ConnectionLostError when it is gone or does
+        not answer within `timeout` seconds.
+        """
+        answer = self.ask(request, timeout)
+        name = type(request).__name__.removesuffix("Request")
+        if answer.error:
+            raise ReplyError(name, _error(answer.error), self.peer)
+        body = answer.body()
+        if not isinstance(body, reply):
+            raise RemoteFaultError(f"{self.peer} answered {name} with {type(body).__name__}")
+        error = cast(ErrorCode, getattr(body, "error", ErrorCode.NO_ERR))
+        if error is not ErrorCode.NO_ERR:
+            raise ReplyError(name, error, self.peer)
+        return body
+
+    def do(self, request: Struct, timeout: float = REPLY_TIMEOUT_S) -> Struct:
+        """`call` for a request whose reply is known by its name: the declared one."""
+        return self.call(request, _reply_class(request), timeout)
+
+    def ask(self, request: Struct, timeout: float = REPLY_TIMEOUT_S) -> Received:
+        """Send a request and return the reply as received, whatever its error."""
+        waiter: queue.SimpleQueue[Received | None] = queue.SimpleQueue()
+        with self._lock:
+            if self._lost is not None:
+                raise ConnectionLostError(f"{self.peer}: {self._lost}", ErrorCode.CONNECT)
+            sequence, data = self._endpoint.request(request)
+            self._waiting[sequence] = waiter
+            self._send(data)
+        try:
+            answer = waiter.get(timeout=timeout)
+        except queue.Empty:
+            self.close()
+            raise ConnectionLostError(
+                f"{self.peer} did not answer {type(request).__name__} within {timeout:g} s", ErrorCode.TIMEOUT
+            ) from None
+        finally:
+            self._waiting.pop(sequence, None)
+        if answer is None:
+            raise ConnectionLostError(f"{self.peer}: {self._lost}", ErrorCode.CONNECT)
+        return answer
+
+    def open(self) -> None:
+        """Negotiate version 4."""
+        self.do(m.ConnectOpenRequest(4))
+
+    def login(self, user: str, password: str) -> None:
+        """Open, and authenticate by MD5.  Raises ReplyError(NOT_AUTHORIZED) for a wrong password."""
+        self.open()
+        attributes = self.call(m.ConfigGetAuthAttrRequest(AuthType.MD5), m.ConfigGetAuthAttrReply)
+        proof = auth.digest(password.encode(), attributes.server_attr.challenge)
+        self.do(m.ConnectClientAuthRequest(AuthData(AuthType.MD5, user.encode(), b"", proof)))
+
+    def close(self) -> None:
+        """Say goodbye and end the connection; safe to call twice."""
+        with self._lock:
+            if self._lost is None:
+                self._lost = "the connection was closed"
+                self._send(self._endpoint.request(m.ConnectCloseRequest())[1])
+        with contextlib.suppress(OSError):
+            self._stream.shutdown(socket.SHUT_RDWR)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _send(self, data: bytes) -> None:
+        try:
+            self._stream.sendall(data)
+        except OSError as error:
+            self._lost = self._lost or f"the connection broke: {error}"
+
+    def _await_greeting(self) -> None:
+        try:
+            greeting = self._greeting.get(timeout=CONNECT_TIMEOUT_S)
+        except queue.Empty:
+            greeting = None
+        if greeting is None or greeting.reason is not ConnectionReason.CONNECTED:
+            self.close()
+            reason = greeting.text_reason.decode("utf-8", "replace") if greeting else "it said nothing"
+            raise ConnectionLostError(f"{self.peer} refused the connection: {reason}", ErrorCode.CONNECT)
+
+    def _read(self) -> None:
+        reason = "the peer closed the connection"
+        try:
+            while data := self._stream.recv(RECEIVE_SIZE):
+                for message in self._endpoint.receive(data):
+                    self._dispatch(message)
+        except (OSError, NdmpError) as error:
+            reason = f"the connection broke: {error}"
+        finally:
+            with self._lock:
+                self._lost = self._lost or reason
+                waiting = list(self._waiting.values())
+            for waiter in waiting:
+                waiter.put(None)
+            self._greeting.put(None)
+            self.posts.put(None)
+            self._stream.close()
+
+    def _dispatch(self, message: Received) -> None:
+        if message.kind is Kind.REPLY:
+            waiter = self._waiting.get(message.reply_to)
+            if waiter is not None:
+                waiter.put(message)
+        elif message.code == CODES[m.NotifyConnectionStatusPost][1]:
+            self._greeting.put(cast(m.NotifyConnectionStatusPost, message.body()))
+        else:
+            self._on_post(message)
+
+
+def _error(code: int) -> ErrorCode:
+    try:
+        return ErrorCode(code)
+    except ValueError:
+        return ErrorCode.UNDEFINED
+
+
+def _reply_class(request: Struct) -> type[Struct]:
+    return REGISTRY[(Kind.REPLY, CODES[type(request)][1])]

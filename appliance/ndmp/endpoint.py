@@ -1,0 +1,118 @@
+"""One end of a control connection, without I/O: bytes in, events out; messages in, bytes out.
+
+Headers, sequence numbers and the coding of bodies live here; what a message means does not.
+Requests, replies and posts of one end share one sequence counter (draft-skardal-ndmpv4-04, 2.4).
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from appliance.ndmp.declare import CODES, REGISTRY, Kind
+from appliance.ndmp.enums import ErrorCode, MessageType
+from appliance.ndmp.errors import LocalMisuseError, RemoteFaultError
+from appliance.ndmp.framing import RecordReader, frame
+from appliance.ndmp.xdr import Struct, XdrError
+
+_HEADER = struct.Struct(">6I")
+
+
+@dataclass(frozen=True)
+class Received:
+    """A message from the peer.  `raw` is its body; `error` the header's error, with which no body comes."""
+
+    sequence: int
+    code: int
+    kind: Kind
+    reply_to: int
+    error: int
+    raw: bytes
+
+    @property
+    def name(self) -> str:
+        """The message's name, or its code in hexadecimal when it is not known."""
+        cls = REGISTRY.get((self.kind, self.code))
+        return cls.__name__ if cls else f"{self.kind.value} {self.code:#x}"
+
+    def body(self) -> Struct:
+        """The decoded body.  Raises XdrError, or RemoteFaultError(NOT_SUPPORTED) for an unknown message."""
+        cls = REGISTRY.get((self.kind, self.code))
+        if cls is None:
+            raise RemoteFaultError(f"message {self.code:#x} is not known", ErrorCode.NOT_SUPPORTED)
+        return cls.from_bytes(self.raw)
+
+
+class Endpoint:
+    """Sequence numbers and coding of one end.  Sending is safe from several threads."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._records = RecordReader()
+        self._sequence = 0
+        self._lock = threading.Lock()
+
+    def receive(self, data: bytes) -> list[Received]:
+        """The messages that `data` completes.  One whose header cannot be decoded is dropped (draft, 2.4).
+
+        Raises RemoteFaultError for a record beyond all bounds: the connection cannot go on.
+        """
+        messages = []
+        for record in self._records.feed(data):
+            if len(record) < _HEADER.size:
+                continue
+            sequence, _, kind, code, reply_to, error = _HEADER.unpack_from(record)
+            if kind not in (MessageType.REQUEST, MessageType.REPLY):
+                continue
+            messages.append(
+                Received(sequence, code, _kind_of(kind, code), reply_to, error, record[_HEADER.size :])
+            )
+        return messages
+
+    def request(self, body: Struct) -> tuple[int, bytes]:
+        """A request's sequence number and bytes."""
+        return self._message(_code(body, Kind.REQUEST), MessageType.REQUEST, 0, 0, body.to_bytes())
+
+    def post(self, body: Struct) -> bytes:
+        """A post's bytes."""
+        return self.raw_post(_code(body, Kind.POST), body.to_bytes())
+
+    def raw_post(self, code: int, raw: bytes) -> bytes:
+        """A post whose body was encoded elsewhere: file history is passed on as it came."""
+        return self._message(code, MessageType.REQUEST, 0, 0, raw)[1]
+
+    def reply(self, to: Received, body: Struct) -> bytes:
+        """The reply to a request."""
+        return self._message(_code(body, Kind.REPLY), MessageType.REPLY, to.sequence, 0, body.to_bytes())[1]
+
+    def error_reply(self, to: Received, code: ErrorCode) -> bytes:
+        """A reply that is a header with an error and no body (draft, 2.4)."""
+        return self._message(to.code, MessageType.REPLY, to.sequence, code, b"")[1]
+
+    def _message(
+        self, code: int, kind: MessageType, reply_to: int, error: int, raw: bytes
+    ) -> tuple[int, bytes]:
+        with self._lock:
+            self._sequence += 1
+            sequence = self._sequence
+        head = _HEADER.pack(sequence, int(self._clock()) & 0xFFFFFFFF, kind, code, reply_to, error)
+        return sequence, frame(head + raw)
+
+
+def _code(body: Struct, kind: Kind) -> int:
+    declared = CODES.get(type(body))
+    if declared is None or declared[0] is not kind:
+        raise LocalMisuseError(f"{type(body).__name__} is no {kind.value}")
+    return declared[1]
+
+
+def _kind_of(kind: int, code: int) -> Kind:
+    if kind == MessageType.REPLY:
+        return Kind.REPLY
+    return Kind.POST if (Kind.POST, code) in REGISTRY else Kind.REQUEST
+
+
+__all__ = ["Endpoint", "Received", "XdrError"]

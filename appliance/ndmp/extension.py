@@ -1,0 +1,118 @@
+"""The project's own extension class 0x7FE0: what the nodes of a cluster say that the standard has no word for.
+
+Sent between nodes only, inside TLS; docs/extension.md describes each message.  A vendor class is a
+16-bit number in the upper half of the message code (draft-skardal-ndmpv4-04, 2.5.4 and appendix A).
+"""
+
+from __future__ import annotations
+
+from appliance.ndmp.declare import reply, request
+from appliance.ndmp.enums import DataOperation, ErrorCode
+from appliance.ndmp.xdr import U32, U64, Opaque, Struct, struct
+
+CLASS_ID = 0x7FE0
+CLASS_VERSION = 1
+
+
+@request(0x7FE00001)
+class GnsPullRequest(Struct):
+    """Ask for the map of junctions if it is newer than the generation that the asker has."""
+
+    have_generation: U64 = 0
+
+
+@reply(0x7FE00001)
+class GnsPullReply(Struct):
+    """`document` is the map (JSON), empty when the asker's generation is the newest."""
+
+    error: ErrorCode = ErrorCode.NO_ERR
+    generation: U64 = 0
+    document: Opaque = b""
+
+
+@request(0x7FE00002)
+class GnsChangeRequest(Struct):
+    """Ask the writer to change the map; `change` is JSON as `appliance.gns` defines it."""
+
+    change: Opaque = b""
+
+
+@reply(0x7FE00002)
+class GnsChangeReply(Struct):
+    """The generation that holds the change, or in `text` why it was refused."""
+
+    error: ErrorCode = ErrorCode.NO_ERR
+    generation: U64 = 0
+    text: Opaque = b""
+
+
+@request(0x7FE00010)
+class ChannelOpenRequest(Struct):
+    """Make a channel on the connection server; this session controls it."""
+
+    job: Opaque = b""
+
+
+@reply(0x7FE00010)
+class ChannelOpenReply(Struct):
+    """`channel` is the secret by which feeds attach."""
+
+    error: ErrorCode = ErrorCode.NO_ERR
+    channel: Opaque = b""
+
+
+@struct
+class Route(Struct):
+    """Members at or below `source` (relative to the backup root, "/" for all) go to `feed`.
+
+    Among the routes of one nlist `entry` the longest source wins.
+    """
+
+    entry: U32
+    source: Opaque
+    feed: U32
+
+
+@request(0x7FE00011)
+class ChannelStartRequest(Struct):
+    """Start relaying: feeds to channel (BACKUP), or channel to feeds by `routes` (RECOVER)."""
+
+    operation: DataOperation = DataOperation.BACKUP
+    routes: tuple[Route, ...] = ()
+
+
+@reply(0x7FE00011)
+class ChannelStartReply(Struct):
+    """Answer to ChannelStartRequest."""
+
+    error: ErrorCode = ErrorCode.NO_ERR
+
+
+@request(0x7FE00012)
+class ChannelFinishRequest(Struct):
+    """Close the channel after a backup: every feed ended cleanly and the image is `length` bytes."""
+
+    length: U64 = 0
+
+
+@reply(0x7FE00012)
+class ChannelFinishReply(Struct):
+    """ILLEGAL_ARGS when the relayed bytes differ from `length`."""
+
+    error: ErrorCode = ErrorCode.NO_ERR
+    relayed: U64 = 0
+
+
+@request(0x7FE00020)
+class FeedAttachRequest(Struct):
+    """Make this session a feed of a channel."""
+
+    channel: Opaque = b""
+
+
+@reply(0x7FE00020)
+class FeedAttachReply(Struct):
+    """`feed` is the number by which routes name this feed."""
+
+    error: ErrorCode = ErrorCode.NO_ERR
+    feed: U32 = 0

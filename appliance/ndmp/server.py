@@ -1,0 +1,131 @@
+"""Thin adapter: a TCP listener whose connections are NDMP sessions, one thread each.
+
+With a TLS context the peer's certificate is the authentication (between nodes); without, accounts are.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+
+import structlog
+
+from appliance.ndmp.errors import NdmpError
+from appliance.ndmp.session import Accounts, Session
+
+RECEIVE_SIZE = 256 << 10
+"""Bytes asked of the kernel at once: a tape record in a SCSI or TAPE message arrives in one or two calls."""
+
+HANDSHAKE_TIMEOUT_S = 30.0
+"""A stranger who connects and says nothing holds a thread no longer than this."""
+
+SESSIONS_MAX = 256
+"""Control connections at once; one more is closed at once, so that a flood costs no threads."""
+
+Setup = Callable[[Session, socket.socket], None]
+
+
+class NdmpServer:
+    """Accepts control connections on `address` and lets `setup` give each session its services."""
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        setup: Setup,
+        *,
+        accounts: Accounts | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """Raises OSError when the address cannot be listened on."""
+        self._setup = setup
+        self._accounts = accounts
+        self._tls = tls
+        self._lock = threading.Lock()
+        self._connections: set[socket.socket] = set()
+        self._listener = socket.create_server(address, backlog=64)
+        self.address: tuple[str, int] = self._listener.getsockname()[:2]
+        self._log = structlog.get_logger().bind(listen=f"{self.address[0]}:{self.address[1]}")
+
+    def start(self) -> None:
+        """Accept in a thread of its own."""
+        threading.Thread(target=self._accept, name="ndmp-accept", daemon=True).start()
+
+    def stop(self) -> None:
+        """Stop listening and end every session."""
+        self._listener.close()
+        with self._lock:
+            connections = list(self._connections)
+        for connection in connections:
+            _shutdown(connection)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, peer = self._listener.accept()
+            except OSError:
+                return
+            with self._lock:
+                full = len(self._connections) >= SESSIONS_MAX
+                if not full:
+                    self._connections.add(connection)
+            if full:
+                self._log.warning("connection refused: too many sessions", peer=peer[0])
+                connection.close()
+                continue
+            name = f"{peer[0]}:{peer[1]}"
+            threading.Thread(
+                target=self._serve, args=(connection, name), name=f"ndmp-{name}", daemon=True
+            ).start()
+
+    def _serve(self, connection: socket.socket, peer: str) -> None:
+        stream = connection
+        try:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            if self._tls is not None:
+                connection.settimeout(HANDSHAKE_TIMEOUT_S)
+                stream = self._tls.wrap_socket(connection, server_side=True)
+                stream.settimeout(None)
+            self._converse(stream, peer)
+        except (OSError, NdmpError) as error:
+            self._log.info("connection ended", peer=peer, why=str(error))
+        finally:
+            with self._lock:
+                self._connections.discard(connection)
+            stream.close()
+
+    def _converse(self, stream: socket.socket, peer: str) -> None:
+        session = Session(_sender(stream), peer, self._accounts)
+        try:
+            self._setup(session, stream)
+            session.greet()
+            while not session.closed:
+                data = stream.recv(RECEIVE_SIZE)
+                if not data:
+                    break
+                session.receive(data)
+        finally:
+            session.close()
+
+
+def _sender(stream: socket.socket) -> Callable[[bytes], None]:
+    """A send that is whole messages at a time, and quiet once the peer is gone: the reader notices that."""
+    lock = threading.Lock()
+
+    def send(data: bytes) -> None:
+        with lock:
+            try:
+                stream.sendall(data)
+            except OSError:
+                _shutdown(stream)
+
+    return send
+
+
+def _shutdown(stream: socket.socket) -> None:
+    try:
+        stream.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        return

@@ -1,0 +1,221 @@
+"""The server's side of a control connection, without I/O: who may say what, and who answers it.
+
+A session holds services (CONFIG, DATA, MOVER, …).  A service declares which requests it answers; the
+session checks the session's state, finds the service, turns its refusals into error replies, and keeps
+the rule that whatever a request sets off is told after the reply to it.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import structlog
+
+from appliance.ndmp import auth
+from appliance.ndmp import messages as m
+from appliance.ndmp.declare import REGISTRY, Kind
+from appliance.ndmp.endpoint import Endpoint, Received
+from appliance.ndmp.enums import AuthType, ConnectionReason, ErrorCode
+from appliance.ndmp.errors import NdmpError, RefusalError, RemoteFaultError
+from appliance.ndmp.states import SESSION, Machine, SessionEvent, SessionState
+from appliance.ndmp.types import CHALLENGE_LENGTH, AuthAttr
+from appliance.ndmp.xdr import Struct
+
+VERSION = 4
+"""The only version spoken so far; others are refused by negotiation."""
+
+BEFORE_AUTHENTICATION = frozenset(
+    {
+        m.ConnectOpenRequest,
+        m.ConnectCloseRequest,
+        m.ConnectClientAuthRequest,
+        m.ConfigGetServerInfoRequest,
+        m.ConfigGetAuthAttrRequest,
+    }
+)
+"""What a client may say before it has proved who it is (draft-skardal-ndmpv4-04, 2.6)."""
+
+Handler = Callable[[Any], Struct]
+
+
+class Service(Protocol):
+    """One interface's server half, made anew for each session."""
+
+    def handlers(self) -> Mapping[type[Struct], Handler]:
+        """The requests that this service answers.  A handler may raise RefusalError."""
+
+    def close(self) -> None:
+        """The session ended: give back everything that it held.  Called once, must not raise."""
+
+
+class Poster(Protocol):
+    """What a service needs of its session."""
+
+    def post(self, body: Struct) -> None:
+        """Send a post; silently dropped once the peer is gone."""
+
+    def raw_post(self, code: int, raw: bytes) -> None:
+        """Send a post whose body was encoded elsewhere."""
+
+    def after_reply(self, action: Callable[[], None]) -> None:
+        """Run `action` once the reply to the request being handled is on its way."""
+
+
+@dataclass(frozen=True)
+class Accounts:
+    """Users of the DMA-facing port.  The clear password is needed: MD5 authentication is over it."""
+
+    passwords: Mapping[str, str]
+    allow_text: bool = False
+
+    def types(self) -> tuple[AuthType, ...]:
+        """The kinds of authentication on offer."""
+        return (AuthType.MD5, AuthType.TEXT) if self.allow_text else (AuthType.MD5,)
+
+
+class Session:
+    """Rules of one control connection.  `send` takes bytes for the peer and may block."""
+
+    def __init__(self, send: Callable[[bytes], None], peer: str, accounts: Accounts | None) -> None:
+        """`accounts` None: the connection was authenticated by TLS, and roles are checked by the services."""
+        self.peer = peer
+        self.endpoint = Endpoint()
+        self.machine: Machine[SessionState, SessionEvent] = Machine("session", SESSION, SessionState.GREETED)
+        self.user = ""
+        self.log = structlog.get_logger().bind(peer=peer)
+        self._send = send
+        self._accounts = accounts
+        self._challenge = b""
+        self._services: list[Service] = []
+        self._handlers: dict[type[Struct], Handler] = {
+            m.ConnectOpenRequest: self._open,
+            m.ConnectClientAuthRequest: self._authenticate,
+            m.ConnectServerAuthRequest: self._authenticate_server,
+            m.ConfigGetAuthAttrRequest: self._auth_attributes,
+        }
+        self._after: list[Callable[[], None]] = []
+
+    @property
+    def closed(self) -> bool:
+        """Whether the session has ended."""
+        return self.machine.state is SessionState.CLOSED
+
+    def add(self, service: Service) -> None:
+        """Give the session a service."""
+        self._services.append(service)
+        for request in service.handlers():
+            assert request not in self._handlers, f"two services answer {request.__name__}"
+        self._handlers.update(service.handlers())
+
+    def greet(self) -> None:
+        """Say the first words: connected, and the highest version (draft, 4.1.1)."""
+        self.post(m.NotifyConnectionStatusPost(ConnectionReason.CONNECTED, VERSION, b""))
+
+    def receive(self, data: bytes) -> None:
+        """Handle what the peer sent.  Raises RemoteFaultError when the connection cannot go on."""
+        for message in self.endpoint.receive(data):
+            if self.closed:
+                return
+            if message.kind is Kind.REQUEST:
+                self._request(message)
+            else:
+                self.log.warning("message ignored", message=message.name)
+
+    def post(self, body: Struct) -> None:
+        """Send a post."""
+        self._send(self.endpoint.post(body))
+
+    def raw_post(self, code: int, raw: bytes) -> None:
+        """Send a post whose body was encoded elsewhere."""
+        self._send(self.endpoint.raw_post(code, raw))
+
+    def after_reply(self, action: Callable[[], None]) -> None:
+        """Run `action` once the reply to the request being handled is on its way."""
+        self._after.append(action)
+
+    def close(self) -> None:
+        """End the session and release what its services hold."""
+        self.machine.try_fire(SessionEvent.CLOSE)
+        for service in reversed(self._services):
+            service.close()
+        self._services.clear()
+
+    def _request(self, message: Received) -> None:
+        try:
+            body = self._admit(message)
+            if isinstance(body, m.ConnectCloseRequest):
+                self.machine.fire(SessionEvent.CLOSE)
+                return
+            reply = self.endpoint.reply(message, self._answer(message, body))
+        except NdmpError as error:
+            reply = self.endpoint.error_reply(message, error.code)
+            self.log.info("request refused", message=message.name, code=error.code.name, why=str(error))
+        self._send(reply)
+        actions, self._after = self._after, []
+        for action in actions:
+            action()
+
+    def _admit(self, message: Received) -> Struct:
+        """The request's body, if the peer may send it now.  Raises NdmpError for a header error."""
+        cls = REGISTRY.get((Kind.REQUEST, message.code))
+        if cls is None or (cls not in self._handlers and cls is not m.ConnectCloseRequest):
+            self._authorized_or_raise()
+            raise RemoteFaultError(f"{message.name} is not supported here", ErrorCode.NOT_SUPPORTED)
+        if cls not in BEFORE_AUTHENTICATION:
+            self._authorized_or_raise()
+        if cls not in (m.ConnectOpenRequest, m.ConnectCloseRequest):
+            self.machine.fire(SessionEvent.OTHER)
+        return message.body()
+
+    def _authorized_or_raise(self) -> None:
+        if self._accounts is not None and self.machine.state is not SessionState.AUTHORIZED:
+            raise RefusalError(ErrorCode.NOT_AUTHORIZED, "the client has not authenticated itself")
+
+    def _answer(self, message: Received, body: Struct) -> Struct:
+        """The reply; a refusal becomes a reply that holds the error in its body (draft, 2.8)."""
+        try:
+            return self._handlers[type(body)](body)
+        except RefusalError as refusal:
+            self.log.info("request refused", message=message.name, code=refusal.code.name, why=str(refusal))
+            self._after.clear()
+            return REGISTRY[(Kind.REPLY, message.code)](error=refusal.code)  # type: ignore[call-arg]
+
+    def _open(self, request: m.ConnectOpenRequest) -> m.ConnectOpenReply:
+        self.machine.check(SessionEvent.OPEN)
+        if request.protocol_version != VERSION:
+            raise RefusalError(ErrorCode.ILLEGAL_ARGS, f"version {request.protocol_version} is not spoken")
+        self.machine.fire(SessionEvent.OPEN)
+        return m.ConnectOpenReply()
+
+    def _auth_attributes(self, request: m.ConfigGetAuthAttrRequest) -> m.ConfigGetAuthAttrReply:
+        if self._accounts is None or request.auth_type not in self._accounts.types():
+            raise RefusalError(ErrorCode.ILLEGAL_ARGS, f"{request.auth_type.name} is not offered")
+        if request.auth_type is not AuthType.MD5:
+            return m.ConfigGetAuthAttrReply(server_attr=AuthAttr(request.auth_type))
+        self._challenge = secrets.token_bytes(CHALLENGE_LENGTH)
+        return m.ConfigGetAuthAttrReply(server_attr=AuthAttr(AuthType.MD5, self._challenge))
+
+    def _authenticate(self, request: m.ConnectClientAuthRequest) -> m.ConnectClientAuthReply:
+        data = request.auth_data
+        if self._accounts is None or data.type not in self._accounts.types():
+            raise RefusalError(ErrorCode.ILLEGAL_ARGS, f"{data.type.name} is not offered")
+        user = data.user.decode("utf-8", "replace")
+        password = self._accounts.passwords.get(user, "").encode()
+        challenge, self._challenge = self._challenge, b""
+        if data.type is AuthType.MD5:
+            good = bool(challenge) and auth.verify(password, challenge, data.digest)
+        else:
+            good = bool(password) and secrets.compare_digest(password, data.password)
+        if not good:
+            raise RefusalError(ErrorCode.NOT_AUTHORIZED, f"wrong user or password for {user!r}")
+        self.machine.fire(SessionEvent.AUTHORIZED)
+        self.user = user
+        self.log = self.log.bind(user=user)
+        return m.ConnectClientAuthReply()
+
+    def _authenticate_server(self, request: m.ConnectServerAuthRequest) -> m.ConnectServerAuthReply:
+        del request
+        raise RefusalError(ErrorCode.NOT_SUPPORTED, "the server's own authentication comes later")
