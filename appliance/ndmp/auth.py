@@ -14,7 +14,7 @@ PASSWORD_LENGTH_MAX = 32
 def digest(password: bytes, challenge: bytes) -> bytes:
     """The digest over password, zeros, challenge and password again: 128 bytes in all.
 
-    The challenge starts at 64 − len(password), the second copy at 128 − len(password).
+    The challenge starts at 64 - len(password), the second copy at 128 - len(password).
     """
     key = password[:PASSWORD_LENGTH_MAX]
     block = key + bytes(CHALLENGE_LENGTH - 2 * len(key)) + challenge[:CHALLENGE_LENGTH] + key

@@ -1,4 +1,4 @@
-"""The project's own extension class 0x7FE0: what the nodes of a cluster say that the standard has no word for.
+"""The project's own extension class 0x7FE0: what the nodes of a cluster say and the standard has no word for.
 
 Sent between nodes only, inside TLS; docs/extension.md describes each message.  A vendor class is a
 16-bit number in the upper half of the message code (draft-skardal-ndmpv4-04, 2.5.4 and appendix A).

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from appliance.ndmp import extension as extension
-from appliance.ndmp.declare import CODES, REGISTRY, Kind
 from appliance.ndmp.messages.config import *  # noqa: F403
 from appliance.ndmp.messages.connect import *  # noqa: F403
 from appliance.ndmp.messages.data import *  # noqa: F403
