@@ -1,0 +1,172 @@
+"""The members of one part: offsets, node numbers, links, and the data of files."""
+
+import errno
+import os
+from dataclasses import dataclass
+
+from appliance.archive.encode import MemberEncoder
+from appliance.archive.kinds import FLAG_OF_KIND, Kind
+from appliance.archive.part import Entry, Observer, PartResult, history_path
+from appliance.archive.pax import record
+from appliance.archive.sparse import EXTENTS_MAX, data_extents, encode_map, sparse_records
+from appliance.archive.stage import Stage
+from appliance.archive.ustar import BLOCK, padding
+
+__all__ = ["PartStream", "member_name"]
+
+
+def member_name(path: bytes) -> bytes:
+    """Return the member name of a global path: without the leading slash, of which tar warns."""
+    return path[1:] or b"./"
+
+
+@dataclass
+class _Linked:
+    """An inode of several names: its member, and how many names are still to come."""
+
+    name: bytes
+    node: int
+    offset: int
+    remaining: int
+
+
+class PartStream:
+    """Adds members to a stage, and tells the observer.  Paths are global."""
+
+    def __init__(
+        self,
+        encoder: MemberEncoder,
+        stage: Stage,
+        observer: Observer,
+        backup_root: bytes,
+        stream_offset: int,
+        node_base: int,
+    ) -> None:
+        self._encoder = encoder
+        self._stage = stage
+        self._observer = observer
+        self._backup_root = backup_root
+        self._start = stream_offset
+        self._node_base = node_base
+        self._node = node_base
+        self._files = 0
+        self._problems = 0
+        # Only inodes with names still to come are in here.
+        self._linked: dict[tuple[int, int], _Linked] = {}
+
+    def result(self, offset: int) -> PartResult:
+        """Return what the part came to, with its last byte before `offset`."""
+        return PartResult(offset - self._start, self._files, self._node - self._node_base, self._problems)
+
+    def problem(self, path: bytes, text: str) -> None:
+        """Report a problem of a global path."""
+        self._problems += 1
+        self._observer.problem(history_path(path, self._backup_root), text)
+
+    def failed(self, path: bytes, error: OSError) -> None:
+        """Report that something is left out because of `error`."""
+        vanished = error.errno in (errno.ENOENT, errno.ESTALE)
+        self.problem(path, "vanished before it was read" if vanished else f"not saved: {error.strerror}")
+
+    def add(
+        self,
+        path: bytes,
+        kind: Kind,
+        status: os.stat_result,
+        parent: int,
+        records: bytes = b"",
+        link: bytes = b"",
+    ) -> int:
+        """Add a member without data; return its node number."""
+        name = member_name(path)
+        if kind is Kind.DIRECTORY and name != b"./":
+            name += b"/"
+        offset = self._stage.offset
+        self._stage.put(
+            self._encoder.encode(offset, name, FLAG_OF_KIND[kind], status, link=link, records=records)
+        )
+        return self._enter(path, kind, status, parent, offset)
+
+    def add_link(self, path: bytes, kind: Kind, status: os.stat_result, parent: int) -> bool:
+        """Add a hard link to a member that is in the part; return false if there is none yet."""
+        key = status.st_dev, status.st_ino
+        linked = self._linked.get(key)
+        if linked is None:
+            return False
+        headers = self._encoder.encode(
+            self._stage.offset, member_name(path), FLAG_OF_KIND[Kind.HARD_LINK], status, link=linked.name
+        )
+        self._stage.put(headers)
+        self._tell(path, kind, status, parent, linked.node, linked.offset)
+        linked.remaining -= 1
+        if not linked.remaining:
+            del self._linked[key]
+        return True
+
+    def add_file(
+        self, path: bytes, status: os.stat_result, parent: int, records: bytes, descriptor: int
+    ) -> None:
+        """Add a regular file with its data.
+
+        Exactly the announced bytes follow the header, whatever becomes of the file meanwhile.
+        """
+        size = status.st_size
+        offset = self._stage.offset
+        extents = [(0, size)]
+        sparse_map = b""
+        stored = size
+        if status.st_blocks * BLOCK < size:
+            extents = data_extents(descriptor, size)
+            if extents != [(0, size)]:
+                sparse_map = encode_map(extents, size)
+                stored = len(sparse_map) + sum(length for _, length in extents)
+                records += b"".join(record(*pair) for pair in sparse_records(size))
+        encoder = self._encoder
+        self._stage.put(encoder.encode(offset, member_name(path), b"0", status, size=stored, records=records))
+        self._stage.put(sparse_map)
+        self._enter(path, Kind.FILE, status, parent, offset)
+        self._data(path, descriptor, extents)
+        self._stage.put_zeros(padding(stored))
+        if len(extents) > EXTENTS_MAX:
+            self.problem(path, f"has more than {EXTENTS_MAX} holes; the rest are saved as zeros")
+        if size:
+            after = os.fstat(descriptor)
+            if after.st_size > size or (after.st_size == size and after.st_mtime_ns != status.st_mtime_ns):
+                self.problem(path, "changed while it was read")
+
+    def _data(self, path: bytes, descriptor: int, extents: list[tuple[int, int]]) -> None:
+        """Copy the stretches of a file; what is missing at its end, or cannot be read, becomes zeros."""
+        stage = self._stage
+        missing = 0
+        why = "shrank while it was read"
+        for start, length in extents:
+            end = stage.offset + length
+            try:
+                stage.fill(descriptor, start, length)
+            except OSError as error:
+                why = f"cannot be read: {error.strerror}"
+            lost = end - stage.offset
+            if lost:
+                missing += lost
+                stage.put_zeros(lost)
+        if missing:
+            self.problem(path, f"{why}; {missing} bytes are saved as zeros")
+
+    def _enter(self, path: bytes, kind: Kind, status: os.stat_result, parent: int, offset: int) -> int:
+        """Number a new inode and tell of its first name."""
+        node = self._node
+        self._node = node + 1
+        if status.st_nlink > 1 and kind is not Kind.DIRECTORY:
+            linked = _Linked(member_name(path), node, offset, status.st_nlink - 1)
+            self._linked[status.st_dev, status.st_ino] = linked
+        self._tell(path, kind, status, parent, node, offset)
+        return node
+
+    def _tell(
+        self, path: bytes, kind: Kind, status: os.stat_result, parent: int, node: int, offset: int
+    ) -> None:
+        """Tell the observer of one name."""
+        self._files += 1
+        relative = history_path(path, self._backup_root)
+        name = relative[relative.rfind(b"/") + 1 :]
+        self._observer.entry(Entry(relative, name, node, parent, offset, status, kind))

@@ -1,0 +1,78 @@
+"""What a part is asked for with, and what it tells while it is written."""
+
+import os
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from appliance.archive.kinds import Kind
+
+__all__ = ["Entry", "Observer", "PartRequest", "PartResult", "history_path"]
+
+
+@dataclass(frozen=True)
+class PartRequest:
+    """One part of an image: what to save, and where it stands in the image and the name space.
+
+    - `root`: descriptor (O_PATH or O_DIRECTORY) of the fileset's root directory; not closed.
+    - `member_prefix`: the global path of `root`, such as ``b"/projects"``.
+    - `start`: what to save, a path relative to `root`; empty for all of it; a file is fine.
+    - `skip`: global paths of directories neither written nor entered: junctions, whose owners write them.
+    - `exclude`: fnmatch patterns; with a slash they match the whole global path, else the last component.
+    - `backup_root`: the global path the backup is made of; file history paths are relative to it.
+    - `stream_offset`, `node_base`, `parent_node`: offset in the image of the part's first byte, the first
+      free node number, and the number of the directory above `start`.
+    - `job`: the job's name, at most 56 letters, digits, '-', '_' and '.'.
+    """
+
+    root: int
+    member_prefix: bytes
+    job: str
+    start: bytes = b""
+    skip: frozenset[bytes] = frozenset()
+    exclude: tuple[bytes, ...] = ()
+    backup_root: bytes = b"/"
+    stream_offset: int = 0
+    node_base: int = 2
+    parent_node: int = 2
+
+
+@dataclass(frozen=True)
+class PartResult:
+    """How a part went: bytes written, names written, node numbers used, problems reported."""
+
+    bytes: int
+    files: int
+    nodes: int
+    problems: int
+
+
+class Entry(NamedTuple):
+    """One name for the file history.
+
+    `path` is relative to the backup root, with a leading slash (the root itself is ``b"/"``), `name` its
+    last component (empty for the root).  All names of an inode share `node` and `offset`: the offset in
+    the image of the member that holds the data.  A named tuple, because one is made for each file.
+    """
+
+    path: bytes
+    name: bytes
+    node: int
+    parent: int
+    offset: int
+    stat: os.stat_result
+    kind: Kind
+
+
+class Observer(Protocol):
+    """Told of each name and each problem, in the order of the stream, on the thread that writes it."""
+
+    def entry(self, entry: Entry, /) -> None:
+        """A name is in the stream (its data may still be on its way)."""
+
+    def problem(self, path: bytes, text: str, /) -> None:
+        """Something could not be saved as it is; `path` as in `Entry`, `text` one line for people."""
+
+
+def history_path(path: bytes, backup_root: bytes) -> bytes:
+    """Return a global path relative to the backup root, with a leading slash."""
+    return path if backup_root == b"/" else path[len(backup_root) :] or b"/"

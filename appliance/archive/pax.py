@@ -1,0 +1,110 @@
+r"""pax extended header records: ``"%d %s=%s\n" % (length, keyword, value)``.
+
+Source: POSIX.1-2017, pax, "pax Extended Header".  Values are bytes here: SCHILY.xattr values are binary.
+"""
+
+from appliance.archive.errors import DamagedArchiveError
+from appliance.archive.ustar import encode_header, padding
+
+__all__ = [
+    "RECORDS_BYTES_MAX",
+    "decode_keyword",
+    "encode_keyword",
+    "encode_time",
+    "extended_header",
+    "global_record",
+    "parse_integer",
+    "parse_records",
+    "parse_time",
+    "record",
+]
+
+# An ext4 or XFS inode can carry more than 1 MiB of attributes, in values of at most 64 KiB each; this
+# leaves room for a hundred of the largest, and keeps a hostile header from filling the memory.
+RECORDS_BYTES_MAX = 8 * 1024 * 1024
+
+_NANOSECONDS = 1_000_000_000
+_FRACTION_DIGITS = 9
+_DIGITS_MAX = 20  # a 64-bit number has at most 20 decimal digits
+
+
+def record(keyword: bytes, value: bytes) -> bytes:
+    """Return one record; its length field counts itself."""
+    rest = len(keyword) + len(value) + 3
+    length = rest + len(b"%d" % rest)
+    if len(b"%d" % length) + rest != length:  # the length's own digits carried over, as 99 -> 101
+        length += 1
+    return b"%d %b=%b\n" % (length, keyword, value)
+
+
+def parse_records(body: bytes, offset: int) -> dict[bytes, bytes]:
+    """Return the records of an extended header; the last one of a keyword wins, as POSIX says.
+
+    Raises `DamagedArchiveError` (at `offset`) on a record that breaks the form.
+    """
+    records: dict[bytes, bytes] = {}
+    position = 0
+    while position < len(body):
+        blank = body.find(b" ", position, position + _DIGITS_MAX)
+        digits = body[position:blank] if blank > 0 else b""
+        end = position + int(digits) if digits.isdigit() else 0
+        keyword, equals, value = body[blank + 1 : end - 1].partition(b"=")
+        if not blank < end <= len(body) or body[end - 1] != 0x0A or not equals:
+            raise DamagedArchiveError("a pax record is malformed", offset)
+        records[keyword] = value
+        position = end
+    return records
+
+
+def encode_keyword(name: bytes) -> bytes:
+    """Escape `=` in an attribute's name as GNU tar does (src/xheader.c, xattr_encode_keyword)."""
+    return name.replace(b"%", b"%25").replace(b"=", b"%3D")
+
+
+def decode_keyword(keyword: bytes) -> bytes:
+    """Undo `encode_keyword`."""
+    return keyword.replace(b"%3D", b"=").replace(b"%25", b"%")
+
+
+def encode_time(time_ns: int) -> bytes:
+    """Return nanoseconds since the epoch as pax seconds, exact, with a sign before 1970."""
+    sign = b"-" if time_ns < 0 else b""
+    seconds, fraction = divmod(abs(time_ns), _NANOSECONDS)
+    return b"%b%d.%09d" % (sign, seconds, fraction) if fraction else b"%b%d" % (sign, seconds)
+
+
+def parse_time(value: bytes, offset: int) -> int:
+    """Return pax seconds as nanoseconds; digits beyond the ninth are dropped.
+
+    Raises `DamagedArchiveError` (at `offset`) if `value` is no decimal number.
+    """
+    negative = value.startswith(b"-")
+    seconds, _, fraction = value[negative:].partition(b".")
+    if not (seconds + fraction).isdigit() or len(seconds) > _DIGITS_MAX:
+        raise DamagedArchiveError(f"a time holds {value[:40]!r}", offset)
+    fraction = fraction[:_FRACTION_DIGITS].ljust(_FRACTION_DIGITS, b"0")
+    time_ns = int(seconds or b"0") * _NANOSECONDS + int(fraction)
+    return -time_ns if negative else time_ns
+
+
+def parse_integer(value: bytes, offset: int) -> int:
+    """Return a decimal value; raises `DamagedArchiveError` (at `offset`) if it is none or too long."""
+    if not value.isdigit() or len(value) > _DIGITS_MAX:
+        raise DamagedArchiveError(f"a number holds {value[:40]!r}", offset)
+    return int(value)
+
+
+def extended_header(job: bytes, offset: int, records: bytes) -> bytes:
+    """Return an `x` header with its body.
+
+    Its name holds the job and the offset in the image at which it stands, so that a reader that lost
+    its way can tell a header of this image from one inside a saved tar file.
+    """
+    size = len(records)
+    name = b"./PaxHeaders/spanreel-%b-%d" % (job, offset)
+    return b"%b%b%b" % (encode_header(name, b"x", size), records, bytes(padding(size)))
+
+
+def global_record(name: bytes, records: bytes) -> bytes:
+    """Return a `g` header with its body."""
+    return encode_header(name, b"g", len(records)) + records + bytes(padding(len(records)))

@@ -1,0 +1,314 @@
+"""Writing one part: a walk over a tree, as a run of pax members.
+
+Plan: depth first; in each directory its own member, then all that is not a directory, then the
+subdirectories, each group sorted by bytes, so that only the names of the directories on the way down are
+in memory.  Everything is opened relative to the directory's descriptor, so paths have no length limit
+and nothing outside the tree is reached by a symbolic link put there meanwhile.
+"""
+
+import contextlib
+import fnmatch
+import os
+import re
+import stat
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from appliance.archive.attributes import attribute_records
+from appliance.archive.beneath import DIRECTORY_FLAGS, open_directory, split_path
+from appliance.archive.encode import MemberEncoder
+from appliance.archive.errors import ArchiveUsageError, StartNotFoundError, StoppedError
+from appliance.archive.kinds import FLAG_OF_KIND, Kind, kind_of_mode
+from appliance.archive.members import PartStream
+from appliance.archive.part import Observer, PartRequest, PartResult
+from appliance.archive.stage import Sink, Stage
+
+__all__ = ["write_directories", "write_part"]
+
+# Deeper directories close their ancestors' descriptors and find them again through "..": 1024 open
+# files are all a process has by default, and a part shares them with the sockets of its server.
+OPEN_DIRECTORIES_MAX = 256
+
+# O_NONBLOCK: a FIFO put in a file's place meanwhile must not hang the job (open(2)).
+_FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+@dataclass
+class _Level:
+    """A directory on the way down: its descriptor (None while closed), identity, and what is still to do."""
+
+    descriptor: int | None
+    identity: tuple[int, int]
+    path: bytes
+    node: int
+    below: list[bytes]
+
+
+def write_part(request: PartRequest, sink: Sink, observer: Observer, stop: Callable[[], bool]) -> PartResult:
+    """Write the members of one part to `sink`, in pieces of up to 1 MiB; return what they came to.
+
+    No end-of-archive is written.  Files that change, shrink, vanish or cannot be read are padded or left
+    out, and told to `observer`; the stream stays valid.  Raises `StartNotFoundError` before the first byte
+    if there is nothing at `request.start`, `SinkError` if the sink fails, `StoppedError` once `stop()` is
+    true (asked between members and between pieces).
+    """
+    stage = Stage(sink, request.stream_offset, stop)
+    with contextlib.closing(_Walk(request, stage, observer, stop)) as walk:
+        walk.run()
+    stage.flush()
+    return walk.members.result(stage.offset)
+
+
+def write_directories(
+    paths: Sequence[tuple[bytes, os.stat_result]],
+    sink: Sink,
+    observer: Observer,
+    *,
+    job: str,
+    backup_root: bytes = b"/",
+    stream_offset: int = 0,
+    node_base: int = 2,
+    parent_node: int = 2,
+) -> PartResult:
+    """Write the part of the directories that nobody owns: global path and attributes, parents first.
+
+    `parent_node` is the number above the first.  Node numbers are given in order, from `node_base`.
+    """
+    stage = Stage(sink, stream_offset)
+    members = PartStream(MemberEncoder(job), stage, observer, backup_root, stream_offset, node_base)
+    nodes: dict[bytes, int] = {}
+    for path, status in paths:
+        parent = nodes.get(path.rpartition(b"/")[0] or b"/", parent_node)
+        nodes[path] = members.add(path, Kind.DIRECTORY, status, parent)
+    stage.flush()
+    return members.result(stage.offset)
+
+
+def _pattern(exclude: Sequence[bytes]) -> Callable[[bytes, bytes], bool]:
+    """Return a test of (global path, name) against fnmatch patterns (see `PartRequest.exclude`)."""
+
+    def compiled(patterns: list[bytes]) -> re.Pattern[bytes] | None:
+        translated = [fnmatch.translate(p.decode("latin-1")).encode("latin-1") for p in patterns]
+        return re.compile(b"|".join(translated)) if translated else None
+
+    of_paths = compiled([p for p in exclude if b"/" in p])
+    of_names = compiled([p for p in exclude if b"/" not in p])
+
+    def excluded(path: bytes, name: bytes) -> bool:
+        return bool((of_names and of_names.match(name)) or (of_paths and of_paths.match(path)))
+
+    return excluded
+
+
+class _Walk:
+    """The walk of one part."""
+
+    def __init__(
+        self, request: PartRequest, stage: Stage, observer: Observer, stop: Callable[[], bool]
+    ) -> None:
+        self.members = PartStream(
+            MemberEncoder(request.job),
+            stage,
+            observer,
+            request.backup_root,
+            request.stream_offset,
+            request.node_base,
+        )
+        self._request = request
+        self._stop = stop
+        self._excluded = _pattern(request.exclude) if request.exclude else None
+        # Reading must not change the tree; the kernel allows it to owners and CAP_FOWNER only (open(2)).
+        self._no_atime = os.O_NOATIME
+        self._device = 0
+        self._levels: list[_Level] = []
+
+    def close(self) -> None:
+        """Close all directories."""
+        for level in self._levels:
+            if level.descriptor is not None:
+                os.close(level.descriptor)
+        self._levels.clear()
+
+    def run(self) -> None:
+        """Write the part."""
+        components = split_path(self._request.start)
+        prefix = self._request.member_prefix.rstrip(b"/")
+        path = b"/".join([prefix, *components]) or b"/"
+        try:
+            parent = open_directory(self._request.root, components[:-1])
+        except OSError as error:
+            raise StartNotFoundError(f"{path!r}: {error.strerror}") from error
+        try:
+            name = components[-1] if components else b"."
+            try:
+                status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            except OSError as error:
+                raise StartNotFoundError(f"{path!r}: {error.strerror}") from error
+            self._device = status.st_dev
+            if stat.S_ISDIR(status.st_mode):
+                self._directory(parent, name, path, self._request.parent_node)
+            else:
+                self._entry(parent, name, path, stat.S_ISREG(status.st_mode), self._request.parent_node)
+        finally:
+            os.close(parent)
+        self._descend()
+
+    def _descend(self) -> None:
+        """Work off the directories on the way down until none is left."""
+        levels = self._levels
+        while levels:
+            if self._stop():
+                raise StoppedError("stopped on request")
+            level = levels[-1]
+            if not level.below:
+                self._ascend()
+                continue
+            name = level.below.pop()
+            descriptor = level.descriptor
+            assert descriptor is not None  # only ancestors of the last level are ever closed
+            path = level.path + b"/" + name if level.path != b"/" else b"/" + name
+            if len(levels) > OPEN_DIRECTORIES_MAX:
+                ancestor = levels[-OPEN_DIRECTORIES_MAX]
+                if ancestor.descriptor is not None:
+                    os.close(ancestor.descriptor)
+                    ancestor.descriptor = None
+            self._directory(descriptor, name, path, level.node)
+
+    def _ascend(self) -> None:
+        """Leave the last directory; find its parent again if that had to be closed."""
+        levels = self._levels
+        child = levels.pop().descriptor
+        assert child is not None
+        try:
+            while levels and levels[-1].descriptor is None and not self._reopen(levels[-1], child):
+                self.members.problem(levels.pop().path, "moved while it was read; the rest of it is skipped")
+        finally:
+            os.close(child)
+
+    def _reopen(self, level: _Level, child: int) -> bool:
+        """Open a directory again, as the parent of `child` or by its path; false if it is another one now."""
+        prefix_length = len(self._request.member_prefix.rstrip(b"/"))
+        components = split_path(level.path[prefix_length:])
+        for start, way in ((child, [b".."]), (self._request.root, components)):
+            try:
+                descriptor = open_directory(start, way)
+            except OSError:
+                continue
+            status = os.fstat(descriptor)
+            if (status.st_dev, status.st_ino) == level.identity:
+                level.descriptor = descriptor
+                return True
+            os.close(descriptor)
+        return False
+
+    def _directory(self, parent: int, name: bytes, path: bytes, parent_node: int) -> None:
+        """Write a directory's member and all in it but its subdirectories, which are put on the stack."""
+        if path in self._request.skip:
+            return
+        try:
+            descriptor = self._open(name, DIRECTORY_FLAGS, parent)
+        except OSError as error:
+            self.members.failed(path, error)
+            return
+        try:
+            status = os.fstat(descriptor)
+            node = self.members.add(
+                path, Kind.DIRECTORY, status, parent_node, self._records(path, descriptor)
+            )
+            if status.st_dev != self._device:
+                self.members.problem(path, "a mount point; what is mounted there is not saved")
+                os.close(descriptor)
+                return
+            below, others = self._list(path, descriptor)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        # From here on `close` takes care of the descriptor.
+        identity = status.st_dev, status.st_ino
+        self._levels.append(_Level(descriptor, identity, path, node, below))
+        base = path if path == b"/" else path + b"/"
+        for other, is_regular in others:
+            self._entry(descriptor, other, base + other, is_regular, node)
+
+    def _list(self, path: bytes, descriptor: int) -> tuple[list[bytes], list[tuple[bytes, bool]]]:
+        """Return a directory's subdirectories, last first, and its other names with "is a regular file"."""
+        below: list[bytes] = []
+        others: list[tuple[bytes, bool]] = []
+        base = path if path == b"/" else path + b"/"
+        excluded = self._excluded
+        try:
+            with os.scandir(descriptor) as entries:
+                for entry in entries:
+                    name = os.fsencode(entry.name)
+                    if excluded and excluded(base + name, name):
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        below.append(name)
+                    else:
+                        others.append((name, entry.is_file(follow_symlinks=False)))
+        except OSError as error:
+            self.members.problem(path, f"cannot be listed to its end: {error.strerror}")
+        below.sort(reverse=True)
+        others.sort()
+        return below, others
+
+    def _open(self, name: bytes, flags: int, parent: int) -> int:
+        """Open without touching the access time where that is allowed."""
+        try:
+            return os.open(name, flags | self._no_atime, dir_fd=parent)
+        except PermissionError:
+            if not self._no_atime:
+                raise
+            return os.open(name, flags, dir_fd=parent)
+
+    def _records(self, path: bytes, where: int | str, follow_symlinks: bool = True) -> bytes:
+        """Return the records of an inode's attributes; what cannot be read is a problem, not an end."""
+        try:
+            return attribute_records(where, follow_symlinks)
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            self.members.problem(path, f"extended attributes cannot be saved: {why}")
+            return b""
+
+    def _entry(self, parent: int, name: bytes, path: bytes, is_regular: bool, parent_node: int) -> None:
+        """Write the member of anything but a directory."""
+        if self._stop():
+            raise StoppedError("stopped on request")
+        try:
+            if is_regular:
+                self._regular(parent, name, path, parent_node)
+            else:
+                self._special(parent, name, path, parent_node)
+        except OSError as error:
+            self.members.failed(path, error)
+        except ArchiveUsageError as error:
+            self.members.problem(path, f"not saved: {error}")
+
+    def _regular(self, parent: int, name: bytes, path: bytes, parent_node: int) -> None:
+        """Write a regular file, or a link to it if another name of it is in the part already."""
+        descriptor = self._open(name, _FILE_FLAGS, parent)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                self.members.problem(path, "changed its type while it was read; not saved")
+            elif status.st_nlink == 1 or not self.members.add_link(path, Kind.FILE, status, parent_node):
+                self.members.add_file(path, status, parent_node, self._records(path, descriptor), descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _special(self, parent: int, name: bytes, path: bytes, parent_node: int) -> None:
+        """Write a symbolic link, FIFO or device."""
+        status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        kind = kind_of_mode(status.st_mode)
+        if kind not in FLAG_OF_KIND or kind in (Kind.FILE, Kind.DIRECTORY):
+            # POSIX has no member for a socket; the others changed their type since they were listed.
+            self.members.problem(
+                path, "a socket; not saved" if kind is Kind.SOCKET else "changed its type; not saved"
+            )
+            return
+        if status.st_nlink > 1 and self.members.add_link(path, kind, status, parent_node):
+            return
+        link = os.readlink(name, dir_fd=parent) if kind is Kind.SYMLINK else b""
+        # There is no descriptor to read attributes from: opening a device or FIFO may do things.
+        records = self._records(path, f"/proc/self/fd/{parent}/{os.fsdecode(name)}", follow_symlinks=False)
+        self.members.add(path, kind, status, parent_node, records, link)
