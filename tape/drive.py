@@ -1,0 +1,413 @@
+"""A tape drive, in variable-block mode: one WRITE makes one record, one READ gives one (SSC-4).
+
+What a drive says through sense data becomes a return value where it is part of normal work (early
+warning, a record shorter than asked, a space that ended early), and a typed error otherwise.
+
+Two lengths are told apart.  The drive's own account of a record's length is the INFORMATION field of
+ILI sense, never the transport's residual: behind QEMU's iSCSI that is always 0 (tape.md, A).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tape.commands import (
+    LOAD_UNLOAD,
+    LOCATE_10,
+    MAX_TRANSFER_6,
+    MODE_SELECT_6,
+    MODE_SENSE_6,
+    READ_6,
+    READ_BLOCK_LIMITS,
+    READ_POSITION,
+    REWIND,
+    SPACE_6,
+    SPACE_CODE_BLOCKS,
+    SPACE_CODE_END_OF_DATA,
+    SPACE_CODE_FILEMARKS,
+    WRITE_6,
+    WRITE_FILEMARKS_6,
+    name_of,
+)
+from tape.device import ScsiDevice
+from tape.errors import (
+    BlankCheckError,
+    DeviceError,
+    EndOfMediumError,
+    FilemarkError,
+    IllegalRequestError,
+    TapeMisuseError,
+)
+from tape.fields import Field, decode_fields
+from tape.sense import Sense, SenseKey, error_for
+from tape.transport import Completion, DataOut, ScsiStatus, Transport
+
+__all__ = ["BlockLimits", "Drive", "Position"]
+
+# An LTO drive may wind its whole tape (two minutes) and retry on the way; LTO manuals ask for up to
+# 25 minutes for READ and WRITE with error recovery.
+TRANSFER_TIMEOUT_S = 1500.0
+# LOCATE and SPACE over a full LTO tape with recovery; LTO manuals ask for up to 40 minutes.
+MOVE_TIMEOUT_S = 2700.0
+
+_POSITION_LENGTH = 20
+_LIMITS_LENGTH = 6
+_MODE_LENGTH = 12  # header and one block descriptor
+
+# READ POSITION short form (SSC-4, table 47).
+_POSITION = {
+    "bop": Field(0x80, 0),
+    "eop": Field(0x40, 0),
+    "location_unknown": Field(0x04, 0),
+    "position_error": Field(0x02, 0),
+    "first_block": Field(0xFFFFFFFF, 4),
+}
+_LIMITS = {"granularity": Field(0x1F, 0), "maximum": Field(0xFFFFFF, 1), "minimum": Field(0xFFFF, 4)}
+# Mode parameter header(6) and block descriptor (SSC-4, 8.3).
+_MODE = {
+    "write_protected": Field(0x80, 2),
+    "buffered_mode": Field(0x70, 2),
+    "descriptor_length": Field(0xFF, 3),
+    "density": Field(0xFF, 4),
+    "block_length": Field(0xFFFFFF, 9),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where the tape stands.
+
+    Attributes:
+        block: number of the next object; records and filemarks both count, from 0.
+        bop: at the beginning of the tape.
+        eop: behind early warning.
+
+    """
+
+    block: int
+    bop: bool
+    eop: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BlockLimits:
+    """Record lengths the drive takes, in bytes; a maximum of 0 means that it names none (SSC-4, 6.5)."""
+
+    minimum: int
+    maximum: int
+    granularity: int
+
+
+class Drive(ScsiDevice):
+    """One tape drive.
+
+    After construction or a reset call `wait_ready`, which takes note of unit attentions; any other
+    method raises UnitAttentionError if one is pending, since the position may be lost.
+
+    Attributes:
+        file_number: filemarks between the beginning of the tape and here; None when not known.
+        block_number: records between the last filemark and here; None when not known.
+        last_record_length: true length of the last record read, also when it was longer than asked.
+        last_stop: the error that ended the last space early; None if it went all the way.
+
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        now: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        super().__init__(transport, now=now, sleep=sleep)
+        self.file_number: int | None = None
+        self.block_number: int | None = None
+        self.last_record_length = 0
+        self.last_stop: DeviceError | None = None
+
+    # -- records -------------------------------------------------------------------------------------
+    def read(self, length: int) -> bytes:
+        """Read one record and return its first `length` bytes, or all of it if it is shorter.
+
+        `last_record_length` then holds its true length, so that a caller can tell a record that was
+        cut.  The tape stands behind the record in either case.
+
+        Raises:
+            FilemarkError: a filemark came instead; the tape stands behind it.
+            BlankCheckError: end of data.
+            TapeMisuseError: `length` outside 1 to MAX_TRANSFER_6.
+
+        """
+        cdb = self._read_cdb(length)
+        done = self.transport.execute(cdb, data_in_length=length, timeout_s=TRANSFER_TIMEOUT_S)
+        return done.data[: self._record_read(done, cdb, length)]
+
+    def read_into(self, buffer: memoryview) -> int:
+        """Read one record into `buffer` and return the number of bytes in it, as `read` otherwise.
+
+        With a buffer that the transport gave (`Transport.buffer`), nothing is copied.
+        """
+        cdb = self._read_cdb(len(buffer))
+        done = self.transport.execute_into(cdb, buffer, TRANSFER_TIMEOUT_S)
+        return self._record_read(done, cdb, len(buffer))
+
+    @staticmethod
+    def _read_cdb(length: int) -> bytes:
+        """Return a READ of one variable-length record, with SILI off so that its length is reported."""
+        if not 0 < length <= MAX_TRANSFER_6:
+            raise TapeMisuseError(f"cannot read {length} bytes; 1 to {MAX_TRANSFER_6} are possible")
+        return READ_6.cdb(transfer_length=length)
+
+    def _record_read(self, done: Completion, cdb: bytes, length: int) -> int:
+        """Judge the end of a READ, and return the number of valid bytes."""
+        actual = length
+        if done.status != ScsiStatus.GOOD:
+            actual = self._length_from_sense(done, cdb, length)
+        self._advance_blocks(1)
+        self.last_record_length = actual
+        return min(actual, length)
+
+    def _length_from_sense(self, done: Completion, cdb: bytes, length: int) -> int:
+        """Return the length of a record that was not as long as asked; raise for anything else."""
+        error = error_for(done, self.name, name_of(cdb))
+        sense = error.sense if error is not None else None
+        if error is None:
+            return length
+        if sense is None or not self._is_record(sense):
+            self._lose_track(error)
+            raise error
+        if not sense.ili:
+            return length
+        actual = length - (sense.information or 0)
+        if sense.information is None or not 0 <= actual <= MAX_TRANSFER_6:
+            self._lose_track(error)
+            raise error
+        return actual
+
+    @staticmethod
+    def _is_record(sense: Sense) -> bool:
+        """Tell whether a record was transferred: nothing wrong but its length, or early warning."""
+        harmless = sense.key in (SenseKey.NO_SENSE, SenseKey.RECOVERED_ERROR)
+        return harmless and not sense.filemark and not sense.deferred and (sense.ili or sense.eom)
+
+    def write(self, record: DataOut) -> bool:
+        """Write one record, and return True if the drive gave early warning with it.
+
+        Early warning means: the record is on the tape, little room is left.
+
+        Raises:
+            EndOfMediumError: the tape is full, and the record was not written.
+            WriteProtectedError: as it says.
+            TapeMisuseError: the record is empty or longer than MAX_TRANSFER_6.
+
+        """
+        length = len(record)
+        if not 0 < length <= MAX_TRANSFER_6:
+            raise TapeMisuseError(f"cannot write {length} bytes; 1 to {MAX_TRANSFER_6} are possible")
+        cdb = WRITE_6.cdb(transfer_length=length)
+        done = self.transport.execute(cdb, data_out=record, timeout_s=TRANSFER_TIMEOUT_S)
+        early_warning = self._written(done, cdb, length)
+        self._advance_blocks(1)
+        return early_warning
+
+    def write_filemarks(self, count: int = 1) -> bool:
+        """Write filemarks, and return True on early warning.  0 only flushes the drive's buffer.
+
+        Raises:
+            EndOfMediumError: no room.
+
+        """
+        cdb = WRITE_FILEMARKS_6.cdb(count=count)
+        done = self.transport.execute(cdb, timeout_s=TRANSFER_TIMEOUT_S)
+        early_warning = self._written(done, cdb, count)
+        self._advance_files(count)
+        return early_warning
+
+    def _written(self, done: Completion, cdb: bytes, amount: int) -> bool:
+        """Judge the end of a write, and return whether it was early warning.
+
+        SSC-4, 4.2.5: NO SENSE with EOM and what was left undone as information, so that all of it
+        undone means that nothing was written.  A deferred report is about an earlier command.
+        """
+        error = error_for(done, self.name, name_of(cdb))
+        if error is None:
+            return False
+        sense = error.sense
+        if isinstance(error, EndOfMediumError) and sense is not None:
+            harmless = sense.key in (SenseKey.NO_SENSE, SenseKey.RECOVERED_ERROR)
+            if harmless and not sense.deferred and (sense.information or 0) < max(amount, 1):
+                return True
+        self._lose_track(error)
+        raise error
+
+    # -- moving --------------------------------------------------------------------------------------
+    def rewind(self) -> None:
+        """Go to the beginning of the tape (SSC-4, 7.8)."""
+        self._forget_position()
+        self._command(REWIND.cdb(), timeout_s=MOVE_TIMEOUT_S)
+        self._at_beginning()
+
+    def space_filemarks(self, count: int) -> int:
+        """Pass `count` filemarks, backwards if negative, and return how many were left to pass.
+
+        Forwards the tape then stands behind the last one, backwards before it (towards the beginning).
+        A rest means that the end of data or the beginning of the tape was met: see `last_stop`.
+
+        Raises:
+            DeviceError: stopped early and the drive does not say how far it came (tgt: fault 8).
+
+        """
+        left = self._space(SPACE_CODE_FILEMARKS, count)
+        moved = abs(count) - left
+        if self.file_number is not None:
+            self.file_number += moved if count > 0 else -moved
+        if count > 0 and not left:
+            self.block_number = 0
+        elif count:
+            self.block_number = None
+        if count < 0 and left:
+            self._at_beginning()
+        return left
+
+    def space_records(self, count: int) -> int:
+        """Pass `count` records, backwards if negative, and return how many were left to pass.
+
+        A filemark stops it, and has then been passed itself; so do end of data and the beginning of
+        the tape: see `last_stop`.
+
+        Raises:
+            DeviceError: stopped early and the drive does not say how far it came.
+
+        """
+        left = self._space(SPACE_CODE_BLOCKS, count)
+        moved = abs(count) - left
+        if isinstance(self.last_stop, FilemarkError) and count > 0:
+            self._advance_files(1)
+        elif isinstance(self.last_stop, FilemarkError):
+            self.block_number = None
+            if self.file_number is not None:
+                self.file_number -= 1
+        elif isinstance(self.last_stop, EndOfMediumError):
+            self._at_beginning()
+        else:
+            self._advance_blocks(moved if count > 0 else -moved)
+        return left
+
+    def space_end_of_data(self) -> None:
+        """Go behind the last record or filemark, ready to append.  File and block are then unknown."""
+        self._forget_position()
+        self._command(SPACE_6.cdb(code=SPACE_CODE_END_OF_DATA), timeout_s=MOVE_TIMEOUT_S)
+
+    def _space(self, code: int, count: int) -> int:
+        """Space, and return the rest if a mark, the end of data or the beginning of the tape stopped it."""
+        self.last_stop = None
+        try:
+            self._command(SPACE_6.cdb(code=code, count=count), timeout_s=MOVE_TIMEOUT_S)
+        except (FilemarkError, BlankCheckError, EndOfMediumError) as error:
+            information = error.sense.information if error.sense is not None else None
+            # Devices differ in the sign they give the rest of a backward space; its size is the same.
+            if information is None or abs(information) > abs(count):
+                self._forget_position()
+                raise
+            self.last_stop = error
+            return abs(information)
+        except DeviceError as error:
+            self._lose_track(error)
+            raise
+        return 0
+
+    def locate(self, block: int) -> None:
+        """Go to the object with this number, as `position` reports it (SSC-4, 7.3).
+
+        Raises:
+            BlankCheckError: it lies behind the end of data, where the tape then stands.
+            IllegalRequestError: the drive cannot locate.
+
+        """
+        self._forget_position()
+        self._command(LOCATE_10.cdb(block=block), timeout_s=MOVE_TIMEOUT_S)
+        if block == 0:
+            self._at_beginning()
+
+    def load(self) -> None:
+        """Thread the cartridge that lies in the drive, and go to its beginning (SSC-4, 7.2)."""
+        self._forget_position()
+        self._command(LOAD_UNLOAD.cdb(load=1), timeout_s=MOVE_TIMEOUT_S)
+        self._at_beginning()
+
+    def unload(self) -> None:
+        """Rewind and eject, so that a changer can take the cartridge out (SSC-4, 7.2)."""
+        self._forget_position()
+        self._command(LOAD_UNLOAD.cdb(load=0), timeout_s=MOVE_TIMEOUT_S)
+
+    # -- asking --------------------------------------------------------------------------------------
+    def position(self) -> Position | None:
+        """Return where the tape stands by the drive's own account (SSC-4, 7.6).
+
+        None where the drive has no such account: command unknown, location unknown, or a number
+        beyond the short form's 32 bits.
+        """
+        try:
+            done = self._command(READ_POSITION.cdb(), data_in_length=_POSITION_LENGTH)
+        except IllegalRequestError:
+            return None
+        values = decode_fields(_POSITION, done.data)
+        if len(done.data) < _POSITION_LENGTH or values["location_unknown"] or values["position_error"]:
+            return None
+        return Position(values["first_block"], bop=bool(values["bop"]), eop=bool(values["eop"]))
+
+    def block_limits(self) -> BlockLimits:
+        """Return the record lengths the drive says it takes; some take more, some less (tape.md)."""
+        done = self._command(READ_BLOCK_LIMITS.cdb(), data_in_length=_LIMITS_LENGTH)
+        values = decode_fields(_LIMITS, done.data)
+        return BlockLimits(values["minimum"], values["maximum"], values["granularity"])
+
+    def write_protected(self) -> bool:
+        """Return whether the cartridge refuses to be written (WP of MODE SENSE, SSC-4, 8.3)."""
+        return bool(decode_fields(_MODE, self._mode())["write_protected"])
+
+    def set_variable_block(self) -> None:
+        """Choose variable-length records: MODE SELECT with block length 0, density and buffering kept.
+
+        Raises:
+            IllegalRequestError: the drive knows fixed blocks only.
+
+        """
+        values = decode_fields(_MODE, self._mode())
+        parameters = bytearray(_MODE_LENGTH)
+        _MODE["buffered_mode"].put(parameters, values["buffered_mode"])
+        _MODE["descriptor_length"].put(parameters, 8)
+        if values["descriptor_length"]:
+            _MODE["density"].put(parameters, values["density"])
+        self._command(MODE_SELECT_6.cdb(pf=1, parameter_list_length=_MODE_LENGTH), data_out=bytes(parameters))
+
+    def _mode(self) -> bytes:
+        """Return mode header and block descriptor.  Page 0 is what the st driver asks for as well."""
+        cdb = MODE_SENSE_6.cdb(allocation_length=_MODE_LENGTH)
+        return self._command(cdb, data_in_length=_MODE_LENGTH).data
+
+    # -- keeping track -------------------------------------------------------------------------------
+    def _at_beginning(self) -> None:
+        self.file_number = self.block_number = 0
+
+    def _forget_position(self) -> None:
+        self.file_number = self.block_number = None
+
+    def _advance_blocks(self, count: int) -> None:
+        if self.block_number is not None:
+            self.block_number += count
+
+    def _advance_files(self, count: int) -> None:
+        if count and self.file_number is not None:
+            self.file_number += count
+        if count:
+            self.block_number = 0
+
+    def _lose_track(self, error: DeviceError) -> None:
+        """Update the account after an error: some leave the tape where it was, one passes a filemark."""
+        if isinstance(error, FilemarkError):
+            self._advance_files(1)
+        elif not isinstance(error, BlankCheckError | EndOfMediumError | IllegalRequestError):
+            self._forget_position()
