@@ -104,6 +104,10 @@ class Provider(ABC):
         """
 
     @abstractmethod
+    def stop(self, node: Node) -> None:
+        """End the node's served roles (the node stays reachable); nothing to end is fine."""
+
+    @abstractmethod
     def down(self) -> None:
         """End everything this lab made that runs.  Works on half-made labs and twice.
 
