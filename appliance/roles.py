@@ -1,0 +1,12 @@
+"""The roles a node may have, by the names used in configuration, certificates and units."""
+
+from __future__ import annotations
+
+from typing import Final
+
+FILE_SERVER: Final = "file-server"
+CONNECTION_SERVER: Final = "connection-server"
+MEDIA_SERVER: Final = "media-server"
+BACKUP_SERVER: Final = "backup-server"
+
+ROLES: Final = (FILE_SERVER, CONNECTION_SERVER, MEDIA_SERVER, BACKUP_SERVER)
