@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from tape.commands import (
     LOAD_UNLOAD,
@@ -32,6 +31,16 @@ from tape.commands import (
     name_of,
 )
 from tape.device import ScsiDevice
+from tape.drive_data import (
+    LIMITS_FIELDS,
+    LIMITS_LENGTH,
+    MODE_FIELDS,
+    MODE_LENGTH,
+    POSITION_FIELDS,
+    POSITION_LENGTH,
+    BlockLimits,
+    Position,
+)
 from tape.errors import (
     BlankCheckError,
     DeviceError,
@@ -40,7 +49,7 @@ from tape.errors import (
     IllegalRequestError,
     TapeMisuseError,
 )
-from tape.fields import Field, decode_fields
+from tape.fields import decode_fields
 from tape.sense import Sense, SenseKey, error_for
 from tape.transport import Completion, DataOut, ScsiStatus, Transport
 
@@ -51,53 +60,6 @@ __all__ = ["BlockLimits", "Drive", "Position"]
 TRANSFER_TIMEOUT_S = 1500.0
 # LOCATE and SPACE over a full LTO tape with recovery; LTO manuals ask for up to 40 minutes.
 MOVE_TIMEOUT_S = 2700.0
-
-_POSITION_LENGTH = 20
-_LIMITS_LENGTH = 6
-_MODE_LENGTH = 12  # header and one block descriptor
-
-# READ POSITION short form (SSC-4, table 47).
-_POSITION = {
-    "bop": Field(0x80, 0),
-    "eop": Field(0x40, 0),
-    "location_unknown": Field(0x04, 0),
-    "position_error": Field(0x02, 0),
-    "first_block": Field(0xFFFFFFFF, 4),
-}
-_LIMITS = {"granularity": Field(0x1F, 0), "maximum": Field(0xFFFFFF, 1), "minimum": Field(0xFFFF, 4)}
-# Mode parameter header(6) and block descriptor (SSC-4, 8.3).
-_MODE = {
-    "write_protected": Field(0x80, 2),
-    "buffered_mode": Field(0x70, 2),
-    "descriptor_length": Field(0xFF, 3),
-    "density": Field(0xFF, 4),
-    "block_length": Field(0xFFFFFF, 9),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """Where the tape stands.
-
-    Attributes:
-        block: number of the next object; records and filemarks both count, from 0.
-        bop: at the beginning of the tape.
-        eop: behind early warning.
-
-    """
-
-    block: int
-    bop: bool
-    eop: bool
-
-
-@dataclass(frozen=True, slots=True)
-class BlockLimits:
-    """Record lengths the drive takes, in bytes; a maximum of 0 means that it names none (SSC-4, 6.5)."""
-
-    minimum: int
-    maximum: int
-    granularity: int
 
 
 class Drive(ScsiDevice):
@@ -350,23 +312,23 @@ class Drive(ScsiDevice):
         beyond the short form's 32 bits.
         """
         try:
-            done = self._command(READ_POSITION.cdb(), data_in_length=_POSITION_LENGTH)
+            done = self._command(READ_POSITION.cdb(), data_in_length=POSITION_LENGTH)
         except IllegalRequestError:
             return None
-        values = decode_fields(_POSITION, done.data)
-        if len(done.data) < _POSITION_LENGTH or values["location_unknown"] or values["position_error"]:
+        values = decode_fields(POSITION_FIELDS, done.data)
+        if len(done.data) < POSITION_LENGTH or values["location_unknown"] or values["position_error"]:
             return None
         return Position(values["first_block"], bop=bool(values["bop"]), eop=bool(values["eop"]))
 
     def block_limits(self) -> BlockLimits:
         """Return the record lengths the drive says it takes; some take more, some less (tape.md)."""
-        done = self._command(READ_BLOCK_LIMITS.cdb(), data_in_length=_LIMITS_LENGTH)
-        values = decode_fields(_LIMITS, done.data)
+        done = self._command(READ_BLOCK_LIMITS.cdb(), data_in_length=LIMITS_LENGTH)
+        values = decode_fields(LIMITS_FIELDS, done.data)
         return BlockLimits(values["minimum"], values["maximum"], values["granularity"])
 
     def write_protected(self) -> bool:
         """Return whether the cartridge refuses to be written (WP of MODE SENSE, SSC-4, 8.3)."""
-        return bool(decode_fields(_MODE, self._mode())["write_protected"])
+        return bool(decode_fields(MODE_FIELDS, self._mode())["write_protected"])
 
     def set_variable_block(self) -> None:
         """Choose variable-length records: MODE SELECT with block length 0, density and buffering kept.
@@ -375,18 +337,18 @@ class Drive(ScsiDevice):
             IllegalRequestError: the drive knows fixed blocks only.
 
         """
-        values = decode_fields(_MODE, self._mode())
-        parameters = bytearray(_MODE_LENGTH)
-        _MODE["buffered_mode"].put(parameters, values["buffered_mode"])
-        _MODE["descriptor_length"].put(parameters, 8)
+        values = decode_fields(MODE_FIELDS, self._mode())
+        parameters = bytearray(MODE_LENGTH)
+        MODE_FIELDS["buffered_mode"].put(parameters, values["buffered_mode"])
+        MODE_FIELDS["descriptor_length"].put(parameters, 8)
         if values["descriptor_length"]:
-            _MODE["density"].put(parameters, values["density"])
-        self._command(MODE_SELECT_6.cdb(pf=1, parameter_list_length=_MODE_LENGTH), data_out=bytes(parameters))
+            MODE_FIELDS["density"].put(parameters, values["density"])
+        self._command(MODE_SELECT_6.cdb(pf=1, parameter_list_length=MODE_LENGTH), data_out=bytes(parameters))
 
     def _mode(self) -> bytes:
         """Return mode header and block descriptor.  Page 0 is what the st driver asks for as well."""
-        cdb = MODE_SENSE_6.cdb(allocation_length=_MODE_LENGTH)
-        return self._command(cdb, data_in_length=_MODE_LENGTH).data
+        cdb = MODE_SENSE_6.cdb(allocation_length=MODE_LENGTH)
+        return self._command(cdb, data_in_length=MODE_LENGTH).data
 
     # -- keeping track -------------------------------------------------------------------------------
     def _at_beginning(self) -> None:

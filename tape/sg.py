@@ -30,8 +30,9 @@ STAGING_BYTES = 64 * 1024
 
 
 class SgTransport(Transport):
-    """A device behind its sg node.  One thread at a time; use worker threads, because a signal that
-    interrupts SG_IO orphans the command (the sg driver's design).
+    """A device behind its sg node, for one thread at a time.
+
+    Use worker threads: a signal that interrupts SG_IO orphans the command (the sg driver's design).
 
     Args:
         path: the node, e.g. "/dev/sg3"; also the transport's name.

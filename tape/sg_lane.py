@@ -176,7 +176,8 @@ class SgLane:
 
         Args:
             cdb: the command.
-            out, into: bytes to send or receive; at most one of them is not 0.
+            out: bytes to send, or 0.
+            into: bytes to receive, or 0; one of the two is 0.
             timeout_s: seconds.
             address: of the caller's memory; None means the mapped buffer.
 

@@ -1,0 +1,182 @@
+"""The medium changer of the library model (SMC-3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tape.commands import INITIALIZE_ELEMENT_STATUS, MOVE_MEDIUM, READ_ELEMENT_STATUS
+from tape.elements import (
+    DESCRIPTOR,
+    DESCRIPTOR_LENGTH,
+    HEADER_LENGTH,
+    PAGE_HEADER,
+    REPORT_HEADER,
+    VOLUME_TAG_LENGTH,
+    ElementKind,
+)
+from tape.fields import encode_fields
+from tape.model.cartridge import Cartridge
+from tape.model.drive import DriveModel
+from tape.model.element_map import ElementMap
+from tape.model.spec import LibrarySpec
+from tape.model.unit import INVALID_FIELD_IN_CDB, CheckCondition, LogicalUnit, UnitIdentity, illegal
+from tape.sense import Sense, SenseKey
+from tape.transport import DataOut
+
+__all__ = ["ChangerModel"]
+
+INVALID_ELEMENT_ADDRESS = (0x21, 0x01)
+DESTINATION_FULL = (0x3B, 0x0D)
+SOURCE_EMPTY = (0x3B, 0x0E)
+REMOVAL_PREVENTED = (0x53, 0x02)
+INTERNAL_FAILURE = (0x44, 0x00)
+
+_PAGE_ADDRESSES = 0x1D
+# Order of the address assignment page (SMC-3, 7.3.4).
+_PAGE_ORDER = (ElementKind.ARM, ElementKind.SLOT, ElementKind.PORT, ElementKind.DRIVE)
+_STORAGE = (ElementKind.SLOT, ElementKind.PORT)
+
+
+class ChangerModel(LogicalUnit):
+    """One changer with its elements.
+
+    Args:
+        spec: what the library consists of.
+        places: which cartridge is where.
+        drives: in the order of their element addresses.
+        open_cartridge: opens the file of a barcode.
+
+    """
+
+    def __init__(
+        self,
+        spec: LibrarySpec,
+        places: ElementMap,
+        drives: Sequence[DriveModel],
+        open_cartridge: Callable[[str], Cartridge],
+    ) -> None:
+        super().__init__(UnitIdentity(8, "VIRTUAL LIBRARY", spec.changer_serial))
+        self._spec = spec
+        self._places = places
+        self._drives = dict(zip(spec.addresses(ElementKind.DRIVE), drives, strict=True))
+        self._open_cartridge = open_cartridge
+        self._kinds = {address: kind for kind in ElementKind for address in spec.addresses(kind)}
+        self.register(INITIALIZE_ELEMENT_STATUS, self._initialize)
+        self.register(READ_ELEMENT_STATUS, self._read_element_status)
+        self.register(MOVE_MEDIUM, self._move_medium)
+
+    def mode_pages(self, page: int) -> bytes | None:
+        """Return the element address assignment page."""
+        if page not in (_PAGE_ADDRESSES, 0x3F):
+            return None
+        body = b""
+        for kind in _PAGE_ORDER:
+            addresses = self._spec.addresses(kind)
+            first = addresses.start if addresses else 0
+            body += first.to_bytes(2, "big") + len(addresses).to_bytes(2, "big")
+        body += bytes(2)
+        return bytes([_PAGE_ADDRESSES, len(body)]) + body
+
+    def _initialize(self, _fields: dict[str, int], _data: DataOut) -> bytes:
+        """The model always knows what is where: there is nothing to look at."""
+        return b""
+
+    # -- moving --------------------------------------------------------------------------------------
+    def _move_medium(self, fields: dict[str, int], _data: DataOut) -> bytes:
+        """MOVE MEDIUM, SMC-3, 6.8.  A drive ejects by itself unless removal is prevented."""
+        source, destination = fields["source"], fields["destination"]
+        if fields["invert"]:
+            raise illegal(INVALID_FIELD_IN_CDB)
+        if fields["transport"] not in (0, self._spec.arm):
+            raise illegal(INVALID_ELEMENT_ADDRESS)
+        if source not in self._kinds or self._kinds.get(destination) in (None, ElementKind.ARM):
+            raise illegal(INVALID_ELEMENT_ADDRESS)
+        if self._places.at(source) is None:
+            raise illegal(SOURCE_EMPTY)
+        if self._places.at(destination) is not None:
+            raise illegal(DESTINATION_FULL)
+        try:
+            self._carry(source, destination)
+        except OSError as error:
+            raise CheckCondition(Sense(SenseKey.HARDWARE_ERROR, *INTERNAL_FAILURE)) from error
+        return b""
+
+    def _carry(self, source: int, destination: int) -> None:
+        """Take a cartridge out, record where it goes, and put it in."""
+        place = self._places.at(source)
+        assert place is not None
+        giver, taker = self._drives.get(source), self._drives.get(destination)
+        cartridge: Cartridge | None = None
+        if giver is not None:
+            # The drive's lock: a record being written is finished before the cartridge goes.
+            with giver.lock:
+                if giver.prevented:
+                    raise illegal(REMOVAL_PREVENTED)
+                cartridge = giver.eject()
+        elif taker is not None:
+            cartridge = self._open_cartridge(place.barcode)
+        remembered = source if self._kinds[source] in _STORAGE else place.source
+        try:
+            self._places.move(source, destination, remembered)
+        except OSError:
+            # The cartridge is still where the map says; so it must be in the drive again, too.
+            if giver is not None and cartridge is not None:
+                giver.insert(cartridge)
+            raise
+        if taker is not None and cartridge is not None:
+            taker.insert(cartridge)
+        elif cartridge is not None:
+            cartridge.close()
+
+    # -- the report ----------------------------------------------------------------------------------
+    def _read_element_status(self, fields: dict[str, int], _data: DataOut) -> bytes:
+        """READ ELEMENT STATUS, SMC-3, 6.14: a page per kind, in the order of their type codes."""
+        codes = {kind.code: kind for kind in ElementKind}
+        asked = fields["element_type"]
+        if asked and asked not in codes:
+            raise illegal(INVALID_FIELD_IN_CDB)
+        kinds = [codes[asked]] if asked else [codes[code] for code in sorted(codes)]
+        left = fields["count"]
+        pages = b""
+        reported: list[int] = []
+        for kind in kinds:
+            addresses = [a for a in self._spec.addresses(kind) if a >= fields["start"]][:left]
+            left -= len(addresses)
+            if addresses:
+                reported += addresses
+                pages += self._page(kind, addresses, voltag=bool(fields["voltag"]), dvcid=fields["dvcid"])
+        values = {"first": min(reported, default=0), "count": len(reported), "bytes": len(pages)}
+        header = encode_fields(HEADER_LENGTH, REPORT_HEADER, values)
+        return (bytes(header) + pages)[: fields["allocation_length"]]
+
+    def _page(self, kind: ElementKind, addresses: list[int], *, voltag: bool, dvcid: int) -> bytes:
+        """Build the page of one kind; all its descriptors have the same length."""
+        descriptors = [self._descriptor(kind, address, voltag=voltag, dvcid=dvcid) for address in addresses]
+        length = max(len(descriptor) for descriptor in descriptors)
+        body = b"".join(descriptor.ljust(length, b"\0") for descriptor in descriptors)
+        values = {
+            "element_type": kind.code,
+            "primary_tag": int(voltag),
+            "descriptor_length": length,
+            "bytes": len(body),
+        }
+        return bytes(encode_fields(HEADER_LENGTH, PAGE_HEADER, values)) + body
+
+    def _descriptor(self, kind: ElementKind, address: int, *, voltag: bool, dvcid: int) -> bytes:
+        """Describe one element (SMC-3, 6.14.4); the tag of an empty one is zero."""
+        place = self._places.at(address)
+        drive = self._drives.get(address)
+        values = {
+            "address": address,
+            "access": int(kind is not ElementKind.ARM and not (drive is not None and drive.prevented)),
+            "full": int(place is not None),
+        }
+        if place is not None and place.source is not None:
+            values |= {"source_valid": 1, "source": place.source}
+        descriptor = bytes(encode_fields(DESCRIPTOR_LENGTH, DESCRIPTOR, values))
+        if voltag:
+            tag = place.barcode.encode("ascii").ljust(32) if place is not None else b""
+            descriptor += tag.ljust(VOLUME_TAG_LENGTH, b"\0")
+        if drive is not None and dvcid:
+            descriptor += drive.t10_identifier()
+        return descriptor

@@ -1,0 +1,158 @@
+"""A whole library in one process: drives, a changer, and a folder that keeps the cartridges.
+
+FOLDER/lock            held while a process has the library
+FOLDER/elements.json   which cartridge is where
+FOLDER/BARCODE.tape    one file per cartridge, see `cartridge`
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+from tape.elements import ElementKind
+from tape.errors import TapeMisuseError, TransportError
+from tape.model.cartridge import Cartridge, CartridgeHeader
+from tape.model.changer import ChangerModel
+from tape.model.drive import DriveModel
+from tape.model.element_map import ElementMap
+from tape.model.spec import LibrarySpec
+from tape.model.unit import LogicalUnit
+from tape.transport import DEFAULT_TIMEOUT_S, Completion, DataOut, Transport
+
+__all__ = ["LibraryModel", "ModelTransport", "cartridge_path"]
+
+
+def cartridge_path(folder: Path, barcode: str) -> Path:
+    """Return the file of a cartridge."""
+    return folder / f"{barcode}.tape"
+
+
+class LibraryModel:
+    """A library that is powered on from construction to `close`; one process at a time.
+
+    Args:
+        folder: keeps everything; made if it is not there.
+        spec: the devices, elements and first cartridges.
+
+    Raises:
+        TapeMisuseError: another process has the library, or spec and folder do not fit.
+
+    """
+
+    def __init__(self, folder: Path, spec: LibrarySpec) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.spec = spec
+        self.closed = False
+        self._lock = _take_lock(folder)
+        try:
+            self._power_on()
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def _power_on(self) -> None:
+        """Make what is missing, and find every cartridge where it was."""
+        self._places = ElementMap(self.folder / "elements.json", self.spec)
+        for barcode in self._places.barcodes:
+            path = cartridge_path(self.folder, barcode)
+            if not path.exists():
+                Cartridge.create(path, CartridgeHeader(barcode, self.spec.capacity_bytes))
+        self.drives = tuple(
+            DriveModel(serial, self.spec.early_warning_bytes) for serial in self.spec.drive_serials
+        )
+        self.changer = ChangerModel(self.spec, self._places, self.drives, self._open)
+        for address, drive in zip(self.spec.addresses(ElementKind.DRIVE), self.drives, strict=True):
+            place = self._places.at(address)
+            if place is not None:
+                drive.insert(self._open(place.barcode), is_power_on=True)
+
+    def _open(self, barcode: str) -> Cartridge:
+        return Cartridge(cartridge_path(self.folder, barcode))
+
+    def transport(self, serial: str) -> ModelTransport:
+        """Return a new path to the drive or changer with this serial number.
+
+        Raises:
+            TapeMisuseError: there is no such device.
+
+        """
+        units: tuple[LogicalUnit, ...] = (self.changer, *self.drives)
+        for unit in units:
+            if unit.identity.serial == serial:
+                return ModelTransport(self, unit)
+        serials = ", ".join(unit.identity.serial for unit in units)
+        raise TapeMisuseError(f"the library has no device {serial!r}; it has {serials}")
+
+    def set_write_protected(self, barcode: str, protected: bool) -> None:
+        """Move a cartridge's tab, as an operator does with the cartridge in his hand.
+
+        Raises:
+            TapeMisuseError: no such cartridge, or it is in a drive, where nobody reaches its tab.
+
+        """
+        with self.changer.lock:
+            address = self._places.address_of(barcode)
+            if address is None:
+                raise TapeMisuseError(f"the library has no cartridge {barcode!r}")
+            if address in self.spec.addresses(ElementKind.DRIVE):
+                raise TapeMisuseError(f"{barcode} is in drive {address}: its tab is out of reach")
+            cartridge = self._open(barcode)
+            cartridge.set_write_protected(protected)
+            cartridge.close()
+
+    def close(self) -> None:
+        """Power off: everything written so far is on disk, cartridges stay where they are."""
+        if self.closed:
+            return
+        with self.changer.lock:
+            self.closed = True
+            for drive in self.drives:
+                cartridge = drive.eject()
+                if cartridge is not None:
+                    cartridge.close()
+        os.close(self._lock)
+
+
+def _take_lock(folder: Path) -> int:
+    """Lock the folder: two processes writing one cartridge would destroy it."""
+    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise TapeMisuseError(f"another process has the library in {folder}") from None
+    return descriptor
+
+
+class ModelTransport(Transport):
+    """A path to one unit of a library; any number may exist, each for one thread at a time."""
+
+    def __init__(self, library: LibraryModel, unit: LogicalUnit) -> None:
+        self.name = f"model:{unit.identity.serial}"
+        self._library = library
+        self._unit = unit
+        self._closed = False
+
+    def execute(
+        self,
+        cdb: bytes,
+        *,
+        data_out: DataOut = b"",
+        data_in_length: int = 0,
+        timeout_s: float = DEFAULT_TIMEOUT_S,  # noqa: ARG002 - the model answers at once
+    ) -> Completion:
+        """Carry out a command; see `Transport.execute`."""
+        if self._closed:
+            raise TapeMisuseError(f"{self.name} is closed")
+        if len(data_out) and data_in_length:
+            raise TapeMisuseError("a SCSI command carries data in one direction only")
+        if self._library.closed:
+            raise TransportError("the library is powered off", device=self.name)
+        return self._unit.execute(cdb, data_out, data_in_length)
+
+    def close(self) -> None:
+        """Give the path up; the library goes on."""
+        self._closed = True
