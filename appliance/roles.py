@@ -10,3 +10,7 @@ MEDIA_SERVER: Final = "media-server"
 BACKUP_SERVER: Final = "backup-server"
 
 ROLES: Final = (FILE_SERVER, CONNECTION_SERVER, MEDIA_SERVER, BACKUP_SERVER)
+
+# How certificates name roles and nodes, in subjectAltName URIs.
+ROLE_URI: Final = "spanreel:role:"
+NODE_URI: Final = "spanreel:node:"

@@ -1,0 +1,114 @@
+"""TLS between nodes: both sides show a certificate of the cluster's authority.
+
+A connection proves which node is at the other end (`spanreel:node:NAME`) and which roles it has
+(`spanreel:role:ROLE`).  Host names play no part, since nodes are known by name and may move address;
+roles are checked for each message, by `Identity.require`.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from appliance.config import Cluster, NodeConfig
+from appliance.errors import ConfigurationError, InfrastructureError
+from appliance.files import check_secret
+from appliance.roles import NODE_URI, ROLE_URI
+
+
+class PeerError(InfrastructureError):
+    """The other end of a connection is not a node of this cluster."""
+
+
+class RoleError(InfrastructureError):
+    """A node asked for what none of its roles may ask for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a peer's certificate proves."""
+
+    node: str
+    roles: frozenset[str]
+
+    def require(self, *roles: str) -> None:
+        """Raise RoleError unless the peer has at least one of `roles`."""
+        if self.roles.isdisjoint(roles):
+            has = ", ".join(sorted(self.roles)) or "no role"
+            raise RoleError(f"node {self.node} has {has}; this needs {' or '.join(roles)}")
+
+
+def server_context(config: NodeConfig) -> ssl.SSLContext:
+    """Return the context for accepting connections of nodes.
+
+    Raises ConfigurationError when a certificate file is missing, unusable or, for the key, not 0600.
+    """
+    context = _context(ssl.PROTOCOL_TLS_SERVER, config)
+    # Sessions are never resumed, and a ticket sent to a peer that closes without reading would turn
+    # its clean end into a reset.
+    context.num_tickets = 0
+    return context
+
+
+def client_context(config: NodeConfig) -> ssl.SSLContext:
+    """Return the context for connecting to nodes; raises as `server_context` does."""
+    return _context(ssl.PROTOCOL_TLS_CLIENT, config)
+
+
+def _context(protocol: int, config: NodeConfig) -> ssl.SSLContext:
+    cluster = config.section(Cluster)
+    check_secret(cluster.key)
+    context = ssl.SSLContext(protocol)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_REQUIRED
+    try:
+        context.load_verify_locations(cafile=cluster.authority)
+        context.load_cert_chain(cluster.certificate, cluster.key)
+    except OSError as error:
+        # ssl.SSLError is an OSError too, and neither says which file it was.
+        raise ConfigurationError(
+            f"{config.source}: [cluster]: cannot use {cluster.authority}, {cluster.certificate} and "
+            f"{cluster.key}: {error.strerror or error}; make them with `spanreel ca`"
+        ) from error
+    return context
+
+
+def handshake(
+    context: ssl.SSLContext, connection: socket.socket, *, server_side: bool
+) -> tuple[ssl.SSLSocket, Identity]:
+    """Do the TLS handshake on a connected socket and return the TLS socket and who is there.
+
+    A later end of the stream without TLS's own closing message raises ssl.SSLEOFError: a stream that
+    was cut is never taken for one that ended.  Raises PeerError, with `connection` closed, when the
+    handshake fails or the certificate names no node.
+    """
+    try:
+        wrapped = context.wrap_socket(connection, server_side=server_side, suppress_ragged_eofs=False)
+    except OSError as error:
+        connection.close()
+        raise PeerError(
+            f"no TLS with a node of this cluster: {error}; check both nodes' [cluster]"
+        ) from error
+    try:
+        return wrapped, peer_identity(wrapped)
+    except PeerError:
+        wrapped.close()
+        raise
+
+
+def peer_identity(connection: ssl.SSLSocket) -> Identity:
+    """Return what the peer's certificate proves; raises PeerError when it names no node."""
+    return _identity(connection.getpeercert() or {})
+
+
+def _identity(certificate: Mapping[str, Any]) -> Identity:
+    uris = [value for kind, value in certificate.get("subjectAltName", ()) if kind == "URI"]
+    nodes = [uri.removeprefix(NODE_URI) for uri in uris if uri.startswith(NODE_URI)]
+    if len(nodes) != 1:
+        raise PeerError(f"the peer's certificate names {len(nodes)} nodes, one is allowed; use `spanreel ca`")
+    roles = frozenset(uri.removeprefix(ROLE_URI) for uri in uris if uri.startswith(ROLE_URI))
+    return Identity(nodes[0], roles)
