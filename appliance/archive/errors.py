@@ -6,6 +6,7 @@
     ├── ArchiveUsageError      our own caller asked for what cannot be
     │   └── StartNotFoundError the path to save does not exist beneath the given descriptor
     ├── DamagedArchiveError    the bytes that came in are no archive of ours: what, and where
+    │   └── TruncatedArchiveError  they end in the middle
     ├── SinkError              the consumer of the stream failed; carries its OSError
     └── StoppedError           the caller's `stop` said so
 
@@ -19,6 +20,7 @@ __all__ = [
     "SinkError",
     "StartNotFoundError",
     "StoppedError",
+    "TruncatedArchiveError",
 ]
 
 
@@ -47,6 +49,10 @@ class DamagedArchiveError(ArchiveError):
         super().__init__(f"damaged archive at offset {offset}: {what}")
         self.what = what
         self.offset = offset
+
+
+class TruncatedArchiveError(DamagedArchiveError):
+    """The stream ended within a member, or without an end-of-archive: nothing more can be read."""
 
 
 class SinkError(ArchiveError):

@@ -57,8 +57,14 @@ def parse_records(body: bytes, offset: int) -> dict[bytes, bytes]:
 
 
 def encode_keyword(name: bytes) -> bytes:
-    """Escape `=` in an attribute's name as GNU tar does (src/xheader.c, xattr_encode_keyword)."""
-    return name.replace(b"%", b"%25").replace(b"=", b"%3D")
+    """Escape `=` in an attribute's name so that GNU tar finds it again (src/xheader.c, xattr_decode_keyword).
+
+    It writes every `%` as ``%25`` too; here only those that would be taken for an escape, because bsdtar
+    knows none.
+    """
+    for escape in (b"%25", b"%3D"):
+        name = name.replace(escape, b"%25" + escape[1:])
+    return name.replace(b"=", b"%3D")
 
 
 def decode_keyword(keyword: bytes) -> bytes:

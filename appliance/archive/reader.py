@@ -9,7 +9,7 @@ connection delivers only what was requested, and reading ahead would hang.
 
 from collections.abc import Callable, Iterator
 
-from appliance.archive.errors import ArchiveUsageError, DamagedArchiveError
+from appliance.archive.errors import ArchiveUsageError, DamagedArchiveError, TruncatedArchiveError
 from appliance.archive.kinds import KIND_OF_FLAG, Kind
 from appliance.archive.member import GlobalHeader, Member
 from appliance.archive.pax import RECORDS_BYTES_MAX, parse_integer, parse_records
@@ -189,7 +189,7 @@ class MemberReader:
     def _chunk(self, count: int) -> memoryview:
         """Take up to `count` bytes, at least one."""
         if self._low == self._high and not self._fill():
-            raise DamagedArchiveError("the stream ends within a member", self.offset)
+            raise TruncatedArchiveError("the stream ends within a member", self.offset)
         low = self._low
         self._low = min(self._high, low + count)
         return self._view[low : self._low]
@@ -203,7 +203,7 @@ class MemberReader:
         pieces = []
         while count:
             if self._low == self._high and not self._fill():
-                raise DamagedArchiveError("the stream ends without an end-of-archive", self.offset)
+                raise TruncatedArchiveError("the stream ends without an end-of-archive", self.offset)
             piece = bytes(self._view[self._low : min(self._high, self._low + count)])
             self._low += len(piece)
             count -= len(piece)

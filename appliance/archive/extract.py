@@ -1,0 +1,373 @@
+"""Restoring members into trees, whatever the archive says.
+
+What holds against a hostile archive: every name is opened component by component beneath a target's
+descriptor (`tree.py`), ``..`` is refused, what is in the way of a member is unlinked and never written
+through, hard links lead only to what the same rules reach, and every number is checked before use.  An
+error of one member is a problem, told to the observer; only a broken stream ends the restore.
+"""
+
+import contextlib
+import errno
+import functools
+import os
+from collections.abc import Iterator, Sequence
+
+from appliance.archive.acl import DEFAULT_ATTRIBUTE
+from appliance.archive.errors import ArchiveUsageError, DamagedArchiveError, TruncatedArchiveError
+from appliance.archive.frame import parse_global_header
+from appliance.archive.kinds import Kind
+from appliance.archive.later import Waiting
+from appliance.archive.member import GlobalHeader, Member
+from appliance.archive.outcome import (
+    PROBLEMS_MAX,
+    Existing,
+    ExtractObserver,
+    ExtractOptions,
+    ExtractResult,
+    SourceStatus,
+)
+from appliance.archive.reader import MemberReader
+from appliance.archive.restore_attributes import Attributes, Privileges, apply_attributes
+from appliance.archive.restore_data import Copy, create_copy, pieces
+from appliance.archive.targets import Destination, Target, Targets, relative_name
+from appliance.archive.tree import Tree
+
+__all__ = ["Extractor"]
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+# What a member's own content can make a system call raise: wrong numbers, NUL bytes, refusals.
+_MEMBER_ERRORS = (OSError, ValueError, OverflowError, ArchiveUsageError, DamagedArchiveError)
+
+
+def _explain(error: Exception) -> str:
+    """Return one line for people."""
+    if not isinstance(error, OSError):
+        return f"not restored: {error}"
+    if error.errno in _NO_SPACE:
+        return "not restored: no space left on the target"
+    return f"not restored: {error.strerror}"
+
+
+class _Place:
+    """A destination with its directory open."""
+
+    def __init__(self, destination: Destination, tree: Tree) -> None:
+        self.target = destination.target
+        self.components = destination.components
+        if not self.components:
+            raise ArchiveUsageError("would replace the root of its target")
+        self.tree = tree
+        self.name = self.components[-1]
+        self.directory = tree.enter(self.components[:-1], create=True)
+
+
+class Extractor:
+    """Restores what `reader` yields to `targets`; one use.
+
+    `run` raises `DamagedArchiveError` if the stream breaks, after setting the attributes of the directories
+    restored so far; `result` is up to date at any time.
+    """
+
+    def __init__(
+        self,
+        reader: MemberReader,
+        targets: Sequence[Target],
+        observer: ExtractObserver,
+        options: ExtractOptions | None = None,
+    ) -> None:
+        self._reader = reader
+        self._observer = observer
+        self._options = options or ExtractOptions()
+        self._root = self._options.backup_root
+        self._targets = Targets(targets)
+        self._privileges = Privileges.of_this_thread()
+        self._waiting = Waiting()
+        self.result = ExtractResult(sources=[SourceStatus() for _ in targets])
+        self._trees: list[Tree] = []
+        self._link_trees: list[Tree] = []
+        with contextlib.ExitStack() as opened:
+            for number, target in enumerate(targets):
+                for trees in (self._trees, self._link_trees):
+                    tree = Tree(target.root, len(self._targets.paths[number]), self._may_replace)
+                    opened.callback(tree.close)
+                    trees.append(tree)
+            self._opened = opened.pop_all()
+        # Whether the directory entered last hands down a default ACL.
+        self._bequest: tuple[int, list[bytes], bool] = (-1, [], False)
+
+    def run(self) -> ExtractResult:
+        """Restore everything up to the end-of-archive."""
+        try:
+            for item in self._reader:
+                if isinstance(item, GlobalHeader):
+                    self._global_header(item)
+                else:
+                    self._member(item)
+        finally:
+            try:
+                self._finish_directories()
+            finally:
+                self._waiting.close()
+                self._opened.close()
+        return self.result
+
+    def _may_replace(self) -> bool:
+        """Whether a file in the way of a directory may be removed without a look at its time."""
+        return self._options.existing is Existing.OVERWRITE
+
+    def _global_header(self, header: GlobalHeader) -> None:
+        """Learn the backup root; all else in a global header (a `path`, say) is ignored on purpose."""
+        image = parse_global_header(header.records, header.offset)
+        if image is not None and self._root is None:
+            self._root = image.root
+
+    def _problem(self, path: bytes, text: str, destinations: Sequence[Destination] = ()) -> None:
+        """Count and tell a problem."""
+        result = self.result
+        result.problem_count += 1
+        if len(result.problems) < PROBLEMS_MAX:
+            result.problems.append((path, text))
+        for destination in destinations:
+            result.sources[destination.target].problems += 1
+        self._observer.problem(path, text)
+
+    def _member(self, member: Member) -> None:
+        """Restore one member to all of its places."""
+        path = b"/" + member.name
+        destinations: list[Destination] = []
+        try:
+            relative = relative_name(member.name, self._root or b"/")
+            path = b"/" + relative
+            destinations = self._targets.find(relative)
+            if not destinations:
+                return
+            for destination in destinations:
+                self.result.sources[destination.target].members += 1
+            attributes = Attributes.of(member)
+            if member.kind is Kind.FILE:
+                done = self._file(member, attributes, path, destinations)
+            else:
+                done = sum(self._other(member, attributes, path, place) for place in destinations)
+        except TruncatedArchiveError:
+            raise
+        except _MEMBER_ERRORS as error:
+            self._problem(path, _explain(error), destinations)
+            return
+        if done:
+            self.result.files += 1
+            self._observer.restored(path)
+
+    def _other(self, member: Member, attributes: Attributes, path: bytes, destination: Destination) -> bool:
+        """Restore a member without data to one place; false if it is not there afterwards."""
+        try:
+            if member.kind is Kind.DIRECTORY:
+                return self._directory(attributes, path, destination)
+            place = _Place(destination, self._trees[destination.target])
+            if member.kind is Kind.HARD_LINK:
+                return self._link(member, attributes, place)
+            return self._special(member, attributes, path, place)
+        except _MEMBER_ERRORS as error:
+            self._problem(path, _explain(error), [destination])
+            return False
+
+    def _inherits(self, place: _Place) -> bool:
+        """Whether new names in a place's directory get an ACL by default (acl(5))."""
+        target, components, bequest = self._bequest
+        above = place.components[:-1]
+        if target != place.target or components != above:
+            try:
+                bequest = bool(os.getxattr(place.directory, DEFAULT_ATTRIBUTE))
+            except OSError:
+                bequest = False
+            self._bequest = place.target, above, bequest
+        return bequest
+
+    def _make_way(self, place: _Place, mtime_ns: int) -> bool:
+        """Remove what has a member's name, if the policy says so; false if it stays.
+
+        Raises `OSError`, ENOTEMPTY for a directory with something in it.
+        """
+        existing = self._options.existing
+        status = os.stat(place.name, dir_fd=place.directory, follow_symlinks=False)
+        if existing is Existing.KEEP or (existing is Existing.NEWER and status.st_mtime_ns >= mtime_ns):
+            self.result.kept += 1
+            return False
+        try:
+            os.unlink(place.name, dir_fd=place.directory)
+        except (IsADirectoryError, PermissionError):
+            os.rmdir(place.name, dir_fd=place.directory)
+        return True
+
+    def _directory(self, attributes: Attributes, path: bytes, destination: Destination) -> bool:
+        """Make a directory, for ourselves only as yet; its attributes come at the end."""
+        existed = True
+        if destination.components:
+            place = _Place(destination, self._trees[destination.target])
+            try:
+                os.mkdir(place.name, 0o700, dir_fd=place.directory)
+                existed = False
+            except FileExistsError:
+                existed = self._existing_directory(attributes, place)
+            if existed and self._options.existing is not Existing.OVERWRITE:
+                self.result.kept += 1
+                return False
+        self._waiting.push(destination.target, destination.components, path, attributes)
+        return True
+
+    def _existing_directory(self, attributes: Attributes, place: _Place) -> bool:
+        """Deal with what has a directory's name; true if it is a directory that was there, or stays."""
+        try:
+            os.close(os.open(place.name, os.O_DIRECTORY | os.O_NOFOLLOW | os.O_PATH, dir_fd=place.directory))
+        except NotADirectoryError:
+            if self._make_way(place, attributes.mtime_ns):
+                os.mkdir(place.name, 0o700, dir_fd=place.directory)
+                return False
+        return True
+
+    def _link(self, member: Member, attributes: Attributes, place: _Place) -> bool:
+        """Make a hard link to a name within the targets, the same one if it is there."""
+        relative = relative_name(member.link.strip(b"/").removeprefix(b"./"), self._root or b"/")
+        sources = self._targets.find(relative)
+        if not sources:
+            raise ArchiveUsageError("a hard link to a file that is not restored along with it")
+        source = next((s for s in sources if s.target == place.target), sources[0])
+        if not source.components or (source.target, source.components) == (place.target, place.components):
+            raise ArchiveUsageError("a hard link to itself")
+        above = self._link_trees[source.target].enter(source.components[:-1], create=False)
+        # Look before the place is cleared: a link that cannot be made must not cost what is there.
+        os.stat(source.components[-1], dir_fd=above, follow_symlinks=False)
+        link = functools.partial(
+            os.link,
+            source.components[-1],
+            place.name,
+            src_dir_fd=above,
+            dst_dir_fd=place.directory,
+            follow_symlinks=False,
+        )
+        try:
+            link()
+        except FileExistsError:
+            if not self._make_way(place, attributes.mtime_ns):
+                return False
+            link()
+        return True
+
+    def _special(self, member: Member, attributes: Attributes, path: bytes, place: _Place) -> bool:
+        """Make a symbolic link, FIFO or device."""
+        is_device = member.kind in (Kind.CHARACTER_DEVICE, Kind.BLOCK_DEVICE)
+        if is_device and not (self._privileges.mknod and self._options.devices):
+            self.result.skipped += 1
+            return False
+        try:
+            self._make_special(member, place)
+        except FileExistsError:
+            if not self._make_way(place, attributes.mtime_ns):
+                return False
+            self._make_special(member, place)
+        if member.kind is Kind.SYMLINK:
+            where = f"/proc/self/fd/{place.directory}/{os.fsdecode(place.name)}"
+            self._apply(where, attributes, path, place, False)
+        else:
+            # A descriptor on the node itself, so that nothing put in its place meanwhile is changed.
+            descriptor = os.open(place.name, os.O_PATH | os.O_NOFOLLOW, dir_fd=place.directory)
+            try:
+                where = f"/proc/self/fd/{descriptor}"
+                self._apply(where, attributes, path, place, self._inherits(place))
+            finally:
+                os.close(descriptor)
+        return True
+
+    def _make_special(self, member: Member, place: _Place) -> None:
+        """Make the node; raises `FileExistsError` if its name is taken."""
+        if member.kind is Kind.SYMLINK:
+            os.symlink(member.link, place.name, dir_fd=place.directory)
+        elif member.kind is Kind.FIFO:
+            os.mkfifo(place.name, 0o600, dir_fd=place.directory)
+        elif member.kind in (Kind.CHARACTER_DEVICE, Kind.BLOCK_DEVICE):
+            form = 0o020600 if member.kind is Kind.CHARACTER_DEVICE else 0o060600
+            os.mknod(place.name, form, os.makedev(*member.device), dir_fd=place.directory)
+        else:
+            raise ArchiveUsageError("a member of a type that is not known here")
+
+    def _file(
+        self, member: Member, attributes: Attributes, path: bytes, destinations: list[Destination]
+    ) -> int:
+        """Restore a file to all of its places at once: its data comes by once.  Return how many are good."""
+        with contextlib.ExitStack() as cleanup:
+            copies = [copy for d in destinations if (copy := self._open_copy(attributes, path, d))]
+            for copy in copies:
+                cleanup.callback(copy.abandon)
+            self._fill(copies, pieces(self._reader, member))
+            done = sum(self._finish_copy(copy, member, attributes, path) for copy in copies)
+            cleanup.pop_all()
+        return done
+
+    def _open_copy(self, attributes: Attributes, path: bytes, destination: Destination) -> Copy | None:
+        """Make an empty file for one place; None if what is there stays, or it cannot be made."""
+        try:
+            place = _Place(destination, self._trees[destination.target])
+            copy = create_copy(place.directory, place.name)
+            if copy is None and self._make_way(place, attributes.mtime_ns):
+                copy = create_copy(place.directory, place.name)
+        except _MEMBER_ERRORS as error:
+            self._problem(path, _explain(error), [destination])
+            return None
+        if copy is not None:
+            copy.inherits = self._inherits(place)
+            copy.destination = destination
+        return copy
+
+    @staticmethod
+    def _fill(copies: list[Copy], data: Iterator[tuple[int, memoryview]]) -> None:
+        """Write pieces to all copies."""
+        if copies:
+            for position, view in data:
+                for copy in copies:
+                    copy.write(view, position)
+
+    def _finish_copy(self, copy: Copy, member: Member, attributes: Attributes, path: bytes) -> bool:
+        """Set a file's length and attributes and close it; one that failed is removed."""
+
+        def report(text: str) -> None:
+            self._problem(path, text, [copy.destination])
+
+        try:
+            copy.check(member)
+            if not apply_attributes(copy.descriptor, attributes, self._privileges, report, copy.inherits):
+                self.result.skipped += 1
+            copy.close()
+            copy.finished = True
+        except _MEMBER_ERRORS as error:
+            copy.abandon()
+            report(_explain(error))
+            return False
+        self.result.data_bytes += member.size
+        return True
+
+    def _apply(
+        self, where: int | str, attributes: Attributes, path: bytes, place: _Place, inherited: bool
+    ) -> None:
+        """Set the attributes of an inode that has no data."""
+        destination = Destination(place.target, place.components)
+
+        def report(text: str) -> None:
+            self._problem(path, text, [destination])
+
+        if not apply_attributes(where, attributes, self._privileges, report, inherited):
+            self.result.skipped += 1
+
+    def _finish_directories(self) -> None:
+        """Give the directories their attributes, now that nothing is made in them any more."""
+        for target, components, path, attributes in self._waiting.pop_all():
+            destination = Destination(target, components)
+
+            def report(text: str, path: bytes = path, destination: Destination = destination) -> None:
+                self._problem(path, text, [destination])
+
+            try:
+                descriptor = self._trees[target].enter(components, create=False)
+                if not apply_attributes(descriptor, attributes, self._privileges, report, True):
+                    self.result.skipped += 1
+            except _MEMBER_ERRORS as error:
+                report(_explain(error))
