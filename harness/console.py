@@ -99,13 +99,23 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def start_recorder(consoles: Mapping[str, Path], errors: Path) -> int:
-    """Start the background recorder; return its process id once every console is open."""
+def start_recorder(
+    consoles: Mapping[str, Path], errors: Path, inside: Callable[[list[str]], list[str]] = list
+) -> int:
+    """Start the background recorder; return its process id once every console is open.
+
+    `inside` may change its command line, so that it runs in the lab's network namespace: there it reaches
+    consoles on the lab's network, and is found when the lab goes down.
+    """
     command = [sys.executable, "-m", "harness.console", *(f"{url}={log}" for url, log in consoles.items())]
     root = str(Path(__file__).resolve().parents[1])
     with errors.open("ab") as log:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, cwd=root,
+            inside(command),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            cwd=root,
             start_new_session=True,
         )
     assert process.stdout is not None
@@ -118,8 +128,9 @@ def start_recorder(consoles: Mapping[str, Path], errors: Path) -> int:
     if answer != "ready":
         process.kill()
         process.wait()
-        raise InfrastructureError(f"the console recorder did not start: {answer or 'no answer'}",
-                                  hint=f"its errors are in {errors}")
+        raise InfrastructureError(
+            f"the console recorder did not start: {answer or 'no answer'}", hint=f"its errors are in {errors}"
+        )
     return process.pid
 
 

@@ -7,7 +7,7 @@
 export PATH=/bin
 fail() {
     echo "spanreel-initrd: $*" >/dev/console
-    # Long enough for the console recorder to show it; then panic=-1 restarts nothing, it stops the machine.
+    # Ending makes the kernel panic and halt; the console recording then ends with this line.
     sleep 2
     exit 1
 }

@@ -42,10 +42,20 @@ def ensure_image(project: Project, cache: Cache, progress: Progress) -> Image:
     """The image of this checkout, from the cache or built now."""
     recipe = load_recipe(project.recipe)
     sources = apt_sources(recipe.release)
-    key = image_key(project, json.dumps(sources, sort_keys=True).encode())
+    key = _key(project, sources)
     builder = _Builder(project, recipe, sources, cache.root / "log", progress)
     folder = cache.entry("image", key, builder.build)
     return Image(key, folder / "root.img", folder / "vmlinux", folder / "initrd.img", recipe.kernel_arguments)
+
+
+def image_is_built(project: Project, cache: Cache) -> bool:
+    """Whether `ensure_image` would find its image."""
+    recipe = load_recipe(project.recipe)
+    return cache.find("image", _key(project, apt_sources(recipe.release))) is not None
+
+
+def _key(project: Project, sources: dict[str, str]) -> str:
+    return image_key(project, json.dumps(sources, sort_keys=True).encode())
 
 
 def repair_dev_null() -> None:
@@ -59,30 +69,48 @@ def repair_dev_null() -> None:
         null.chmod(0o666)
 
 
-def run_logged(command: list[str], log: Path, what: str, line: Callable[[str], None] | None = None,
-               env: dict[str, str] | None = None) -> None:
+def run_logged(
+    command: list[str],
+    log: Path,
+    what: str,
+    line: Callable[[str], None] | None = None,
+    env: dict[str, str] | None = None,
+) -> None:
     """Run a tool with its output in `log`; a failure quotes the end of it and names the file."""
     log.parent.mkdir(parents=True, exist_ok=True)
     tail: list[str] = []
     try:
-        with log.open("w") as out, subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, errors="replace", env={**os.environ, **(env or {})},
-        ) as process:
+        with (
+            log.open("w") as out,
+            subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                env={**os.environ, **(env or {})},
+            ) as process,
+        ):
             for text in process.stdout or ():
                 out.write(text)
                 tail = [*tail[-_QUOTED_LINES:], text.strip()]
                 if line:
                     line(text.rstrip())
     except FileNotFoundError as error:
-        raise InfrastructureError(f"{what}: {command[0]} is not installed; run: bootstrap/install vms") from error
+        raise InfrastructureError(
+            f"{what}: {command[0]} is not installed; run: bootstrap/install vms"
+        ) from error
     if process.returncode != 0:
-        raise InfrastructureError(f"{what} failed ({' | '.join(tail[-_QUOTED_LINES:])}); the whole log: {log}")
+        raise InfrastructureError(
+            f"{what} failed ({' | '.join(tail[-_QUOTED_LINES:])}); the whole log: {log}"
+        )
 
 
 class _Builder:
-    def __init__(self, project: Project, recipe: Recipe, sources: dict[str, str], logs: Path,
-                 progress: Progress) -> None:
+    def __init__(
+        self, project: Project, recipe: Recipe, sources: dict[str, str], logs: Path, progress: Progress
+    ) -> None:
         self._project = project
         self._recipe = recipe
         self._sources = sources
@@ -120,30 +148,43 @@ class _Builder:
             files.append(str(folder / name))
         packages = sorted({*recipe.packages, recipe.kernel_package, *role_packages(self._project.ansible)})
         command = [
-            "mmdebstrap", "--mode=root", f"--variant={recipe.variant}", "--skip=cleanup/apt/lists",
+            "mmdebstrap",
+            "--mode=root",
+            f"--variant={recipe.variant}",
+            "--skip=cleanup/apt/lists",
             f"--include={','.join(packages)}",
             # The initrd is our own; initramfs-tools would spend ten seconds on another.
-            "--essential-hook=mkdir -p \"$1/etc/initramfs-tools\"",
-            "--essential-hook=echo update_initramfs=no >\"$1/etc/initramfs-tools/update-initramfs.conf\"",
+            '--essential-hook=mkdir -p "$1/etc/initramfs-tools"',
+            '--essential-hook=echo update_initramfs=no >"$1/etc/initramfs-tools/update-initramfs.conf"',
             f"--customize-hook={self._ansible_command()}",
             *(f"--aptopt={line}" for line in acquire_options()),
             *(f"--dpkgopt=path-exclude={path}" for path in recipe.exclude_paths),
-            "--dpkgopt=force-confold", "--dpkgopt=force-unsafe-io",
-            recipe.release, str(root), *files,
+            "--dpkgopt=force-confold",
+            "--dpkgopt=force-unsafe-io",
+            recipe.release,
+            str(root),
+            *files,
         ]
         log = self._logs / "image-build.log"
-        run_logged(command, log, "building the appliance image with mmdebstrap", self._narrate,
-                   env={"INITRD": "No", "DEBIAN_FRONTEND": "noninteractive"})
+        run_logged(
+            command,
+            log,
+            "building the appliance image with mmdebstrap",
+            self._narrate,
+            env={"INITRD": "No", "DEBIAN_FRONTEND": "noninteractive"},
+        )
         for name in self._sources:
             (folder / name).unlink()
 
     def _ansible_command(self) -> str:
         """A shell line for mmdebstrap's hook, in which `$1` is the tree."""
         ansible = self._project.ansible
-        environment = f"ANSIBLE_CONFIG={shlex.quote(str(ansible / 'ansible.cfg'))} ANSIBLE_LOCALHOST_WARNING=False"
+        environment = (
+            f"ANSIBLE_CONFIG={shlex.quote(str(ansible / 'ansible.cfg'))} ANSIBLE_LOCALHOST_WARNING=False"
+        )
         playbook = shlex.quote(str(ansible / "image.yml"))
         # Some environments set a locale that the machine does not have, and ansible insists on UTF-8.
-        return f"env LC_ALL=C.UTF-8 {environment} ansible-playbook -c community.general.chroot -i \"$1,\" {playbook}"
+        return f'env LC_ALL=C.UTF-8 {environment} ansible-playbook -c community.general.chroot -i "$1," {playbook}'
 
     def _narrate(self, line: str) -> None:
         """Pass on what a person waiting wants to read: mmdebstrap's steps and ansible's task names."""
@@ -159,8 +200,9 @@ class _Builder:
             path = units / unit
             path.unlink(missing_ok=True)
             path.symlink_to("/dev/null")
-        for unit in self._recipe.disabled_units:
-            for link in units.glob(f"*.*/{unit}"):
+        # Links point to where the unit will be, not to where it is now: to us they look broken.
+        for link in units.glob("*.*/*"):
+            if link.is_symlink() and link.name in self._recipe.disabled_units:
                 link.unlink()
         for name in _PER_MACHINE:
             (root / name).unlink(missing_ok=True)
@@ -168,7 +210,8 @@ class _Builder:
             key.unlink()
         # Empty means: use what is there by now.  The configuration disk brings the real one.
         (root / "etc/machine-id").write_text("")
-        (root / "etc/fstab").write_text("/dev/vda / ext4 noatime 0 0\n")
+        # The initrd has mounted the root file system as it should be.
+        (root / "etc/fstab").write_text("")
         shutil.rmtree(root / "var/lib/apt/lists", ignore_errors=True)
         (root / "var/lib/apt/lists/partial").mkdir(parents=True)
 
@@ -176,9 +219,22 @@ class _Builder:
         with disk.open("wb") as out:
             out.truncate(self._recipe.size_gib << 30)
         command = [
-            "mke2fs", "-q", "-F", "-t", "ext4", "-L", "spanreel-root", "-m", "0",
+            "mke2fs",
+            "-q",
+            "-F",
+            "-t",
+            "ext4",
+            "-L",
+            "spanreel-root",
+            "-m",
+            "0",
             # Checksums of metadata protect against disks that lie; this one is a file, read by an emulated CPU.
-            "-O", "^metadata_csum", "-E", "lazy_itable_init=1,lazy_journal_init=1",
-            "-d", str(root), str(disk),
+            "-O",
+            "^metadata_csum",
+            "-E",
+            "lazy_itable_init=1,lazy_journal_init=1",
+            "-d",
+            str(root),
+            str(disk),
         ]
         run_logged(command, self._logs / "image-mke2fs.log", "packing the appliance image with mke2fs")

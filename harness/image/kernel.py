@@ -61,7 +61,9 @@ def find_kernel(root: Path) -> tuple[str, Path]:
     """Release and path of the newest kernel in a root file system."""
     kernels = sorted((root / "boot").glob("vmlinuz-*"))
     if not kernels:
-        raise InfrastructureError(f"the image has no kernel in {root / 'boot'}; does the recipe name a package?")
+        raise InfrastructureError(
+            f"the image has no kernel in {root / 'boot'}; does the recipe name a package?"
+        )
     return kernels[-1].name.removeprefix("vmlinuz-"), kernels[-1]
 
 

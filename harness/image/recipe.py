@@ -99,5 +99,7 @@ def role_packages(ansible: Path) -> list[str]:
 def image_key(project: Project, sources: bytes) -> str:
     """The image's identity: the same key means the same image."""
     parts = [("builder", BUILDER_VERSION.encode()), ("sources", sources)]
-    parts += tree_parts(project.root, "vm-images/recipe.yaml", "vm-images/initrd.sh", "vm-images/files", "ansible")
+    parts += tree_parts(
+        project.root, "vm-images/recipe.yaml", "vm-images/initrd.sh", "vm-images/files", "ansible"
+    )
     return key_of(parts)

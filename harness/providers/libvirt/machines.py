@@ -1,0 +1,113 @@
+"""Power: a machine is made paused, its console recorded, set going, and waited for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import libvirt
+
+from harness.errors import InfrastructureError
+from harness.providers.libvirt.domain import Machine, domain_xml, network_xml
+from harness.providers.libvirt.names import BRIDGE, NETWORK
+from harness.ssh import Ssh
+
+# Five machines cold on two emulated processors need half a minute; a busy CI host has needed three times that.
+BOOT_SECONDS = 300.0
+_POLL_SECONDS = 0.3
+# What the initrd and the kernel say when there is no point in waiting longer.
+_FATAL_CONSOLE_LINES = ("spanreel-initrd: ", "Kernel panic - not syncing")
+
+
+def ensure_network(connection: Any, address: str) -> None:
+    """The lab's network, started if it is not there."""
+    if NETWORK not in [network.name() for network in connection.listAllNetworks()]:
+        connection.networkCreateXML(network_xml(NETWORK, BRIDGE, address))
+
+
+def running(connection: Any) -> set[str]:
+    """Names of the machines that run."""
+    return {domain.name() for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)}
+
+
+def create_paused(connection: Any, machine: Machine) -> str:
+    """Make a machine whose processor stands still; return the device of its console."""
+    try:
+        domain = connection.createXML(domain_xml(machine, NETWORK), libvirt.VIR_DOMAIN_START_PAUSED)
+    except libvirt.libvirtError as error:
+        raise InfrastructureError(f"{machine.name}: cannot be started: {error}") from error
+    console = ElementTree.fromstring(domain.XMLDesc()).find("./devices/serial/source")  # noqa: S314 - libvirt's own
+    assert console is not None
+    return str(console.attrib["path"])
+
+
+def set_going(connection: Any, names: Sequence[str]) -> None:
+    """Let machines run."""
+    for name in names:
+        connection.lookupByName(name).resume()
+
+
+def destroy(connection: Any, names: Sequence[str]) -> None:
+    """Switch machines off, hard."""
+    for name in names:
+        try:
+            connection.lookupByName(name).destroy()
+        except libvirt.libvirtError as error:
+            # One that ended by itself in the meantime is what we want.
+            if error.get_error_code() not in (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID):
+                raise InfrastructureError(f"{name}: cannot be switched off: {error}") from error
+
+
+def wait_for_ssh(
+    ssh: Ssh, console: Path, offset: int, is_running: Callable[[], bool], progress: Callable[[str], None]
+) -> None:
+    """Return when the machine lets us in; fail at once when its console shows that it never will.
+
+    `offset` is where this boot begins in the console log.
+    """
+    deadline = time.monotonic() + BOOT_SECONDS
+    while True:
+        try:
+            ssh.connect(1.0).close()
+            break
+        except OSError:
+            pass
+        last = _last_line(console, offset)
+        fatal = next((word for word in _FATAL_CONSOLE_LINES if word in last), None)
+        if fatal or not is_running() or time.monotonic() > deadline:
+            what = (
+                "does not boot"
+                if fatal
+                else "gave no SSH within its time"
+                if is_running()
+                else "switched off"
+            )
+            raise InfrastructureError(
+                f"{ssh.node}: {what}: {last[-200:] or 'nothing on its console'}",
+                hint=f"its console: {console}",
+            )
+        progress(last[-80:])
+        time.sleep(_POLL_SECONDS)
+    ssh.open(max(10.0, deadline - time.monotonic()))
+
+
+def _last_line(console: Path, offset: int) -> str:
+    try:
+        with console.open("rb") as log:
+            log.seek(offset)
+            lines = log.read().decode("utf-8", "backslashreplace").splitlines()
+    except FileNotFoundError:
+        return ""
+    for line in lines:
+        if any(word in line for word in _FATAL_CONSOLE_LINES):
+            return line
+    # Without our own time stamp.
+    return lines[-1].partition(" ")[2] if lines else ""
+
+
+def console_sizes(logs: Mapping[str, Path]) -> dict[str, int]:
+    """How long each console log is now."""
+    return {name: log.stat().st_size if log.exists() else 0 for name, log in logs.items()}

@@ -1,0 +1,307 @@
+"""The real thing: each role in a virtual machine of one image, kernel NFS, SCSI devices of a real kernel."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO
+
+from harness import console, netns
+from harness.errors import InfrastructureError
+from harness.events import Events
+from harness.image.build import Image, ensure_image, image_is_built, repair_dev_null
+from harness.image.cache import Cache
+from harness.image.product import Product, ensure_product
+from harness.image.recipe import checkout
+from harness.lab import LabState
+from harness.providers.base import COMMAND_SECONDS, NodeFile, NodePaths, Provider
+from harness.providers.libvirt import machines, preflight, roles
+from harness.providers.libvirt.daemon import LibvirtDaemon, quiet_errors
+from harness.providers.libvirt.disks import config_archive, data_disk, machine_files, overlay, write_secret
+from harness.providers.libvirt.domain import Disk, Machine
+from harness.providers.libvirt.identity import ensure_key
+from harness.providers.libvirt.kvm import use_kvm
+from harness.providers.libvirt.names import BRIDGE, Names
+from harness.providers.libvirt.tgt import TapeDaemon, Target
+from harness.ssh import Ssh
+from harness.topology import FILE_SERVER, Node, Topology
+
+SCRATCH_MOUNT = "/var/tmp/scratch"  # noqa: S108 - on a machine of the lab
+# A process that was told to end and has not is killed after this.
+_STOP_SECONDS = 10.0
+
+
+class LibvirtProvider(Provider):
+    """Virtual machines on this host."""
+
+    def __init__(self, topology: Topology, lab: LabState, events: Events) -> None:
+        super().__init__(topology, lab, events)
+        self._names = Names(lab)
+        self._cache = Cache()
+        self._daemon = LibvirtDaemon(self._names, self._cache.root / "libvirt")
+        self._tape = TapeDaemon(self._names.netns, self._names.runtime)
+        quiet_errors()
+
+    # --- life -----------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """See that this host can carry the lab."""
+        if all(self.alive().values()):
+            return
+        use_kvm()
+        built = os.geteuid() == 0 and image_is_built(checkout(), self._cache)
+        preflight.check(self.topology, self.lab.folder, self._cache.root, image_is_there=built)
+
+    def up(self) -> None:
+        """Image, product, network, library, machines; in parallel where one does not need the other."""
+        repair_dev_null()
+        alive = self.alive()
+        absent = [node for node in self.topology.nodes if not alive[node.name]]
+        if not absent:
+            return
+        with self.events.stepping("", "image") as progress:
+            image = ensure_image(checkout(), self._cache, progress)
+            progress(image.key)
+        with self.events.stepping("", "product") as progress:
+            product = ensure_product(checkout(), self._cache, progress)
+            progress(product.version)
+        with self.events.stepping("", "network and library"):
+            self._names.runtime.mkdir(parents=True, exist_ok=True)
+            self._names.logs.mkdir(parents=True, exist_ok=True)
+            netns.create(self._names.netns)
+            targets = self._targets()
+            if targets:
+                self._tape.start(targets)
+            self._daemon.start()
+        self._power_on(absent, image, product)
+        with ThreadPoolExecutor(max_workers=len(absent)) as pool:
+            # list() raises the first error; the others have ended by then.
+            list(pool.map(self._bring_up, absent))
+
+    def install(self, node: Node, files: Sequence[NodeFile]) -> None:
+        """Write configuration files over SSH."""
+        roles.install(self._ssh[node.name], files)
+
+    def start(self, node: Node) -> None:
+        """(Re)start the node's role units."""
+        for role in node.served_roles:
+            with self.events.stepping(node.name, f"start {role}"):
+                roles.start(self._ssh[node.name], role)
+
+    def stop(self, node: Node) -> None:
+        """End the node's role units."""
+        roles.stop(self._ssh[node.name], node.served_roles)
+
+    def down(self) -> None:
+        """Switch everything off and remove it; works on half-made labs and twice."""
+        for ssh in self._ssh.values():
+            ssh.close()
+        if netns.exists(self._names.netns):
+            self._switch_off()
+            self._tape.stop()
+            self._daemon.stop()
+            # The console recorder, and whatever a crash left: everything of a lab lives in its namespace.
+            self._end_processes()
+            netns.delete(self._names.netns)
+        shutil.rmtree(self._names.runtime, ignore_errors=True)
+        for node in self.topology.nodes:
+            self._remove_disks(node)
+        repair_dev_null()
+
+    def alive(self) -> Mapping[str, bool]:
+        """Which machines run."""
+        names: set[str] = set()
+        if netns.exists(self._names.netns):
+            with contextlib.suppress(InfrastructureError), self._daemon.connected() as connection:
+                names = machines.running(connection)
+        return {node.name: self._names.domain(node) in names for node in self.topology.nodes}
+
+    # --- reaching nodes -------------------------------------------------------------------------
+
+    def exec(
+        self,
+        node: Node,
+        argv: Sequence[str],
+        *,
+        stdin: BinaryIO | None,
+        stdout: BinaryIO,
+        stderr: BinaryIO,
+        timeout: float = COMMAND_SECONDS,
+    ) -> int:
+        """Run a command as root over SSH."""
+        return self._ssh[node.name].exec(argv, stdin=stdin, stdout=stdout, stderr=stderr, timeout=timeout)
+
+    def put(self, node: Node, source: Path, target: str, *, mode: int = 0o644) -> None:
+        """Copy a file to a machine."""
+        with source.open("rb") as stream:
+            self._ssh[node.name].put(stream, target, mode)
+
+    def get(self, node: Node, source: str, target: Path) -> None:
+        """Copy a file of a machine."""
+        with target.open("wb") as stream:
+            self._ssh[node.name].get(source, stream)
+
+    def paths(self, node: Node) -> NodePaths:
+        """Where the appliance image keeps things."""
+        mounts = [disk.mount for disk in node.disks]
+        data = mounts[0] if node.has(FILE_SERVER) and mounts else "/data"
+        return NodePaths(
+            config="/etc/spanreel/spanreel.toml",
+            accounts="/etc/spanreel/accounts.toml",
+            password="/etc/spanreel/ndmp.password",  # noqa: S106 - a path
+            tls="/etc/spanreel/tls",
+            state="/var/lib/spanreel",
+            data=f"{data}/local-{self.lab.token}",
+            exports="/srv/gns" if node.has(FILE_SERVER) else "",
+            library="",
+            scratch=SCRATCH_MOUNT if SCRATCH_MOUNT in mounts else "/var/tmp/spanreel-scratch",  # noqa: S108
+        )
+
+    def consoles(self) -> Mapping[str, Path]:
+        """Recordings of the serial consoles."""
+        return {node.name: self._names.console_log(node) for node in self.topology.nodes}
+
+    @property
+    def netns(self) -> str | None:
+        """The lab's network namespace."""
+        return self._names.netns
+
+    @property
+    def bridge(self) -> str | None:
+        """All traffic between machines crosses this bridge."""
+        return BRIDGE
+
+    # --- making machines ------------------------------------------------------------------------
+
+    @cached_property
+    def _ssh(self) -> dict[str, Ssh]:
+        """One connection per node, opened on first use."""
+        identity = self.lab.secrets / "ssh"
+        ensure_key(identity)
+        return {node.name: self._ssh_to(node, identity) for node in self.topology.nodes}
+
+    def _ssh_to(self, node: Node, identity: Path) -> Ssh:
+        environment = {
+            "SPANREEL_CONFIG": self.paths(node).config,
+            "LC_ALL": "C.UTF-8",
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        }
+        address = (node.address, node.ssh.port)
+        return Ssh(
+            node.name,
+            lambda timeout: netns.connect(self._names.netns, address, timeout),
+            node.ssh.user,
+            identity,
+            ensure_key(self._host_key(node)),
+            environment,
+        )
+
+    def _host_key(self, node: Node) -> Path:
+        return self.lab.secrets / "host-keys" / node.name
+
+    def _targets(self) -> list[Target]:
+        libraries = [library for library in self.topology.libraries if library.transport == "tgt"]
+        return [
+            Target(number, self._names.target(number, library), library, self._names.tapes / library.changer)
+            for number, library in enumerate(libraries, start=1)
+        ]
+
+    def _power_on(self, nodes: Sequence[Node], image: Image, product: Product) -> None:
+        """Make all machines paused, record their consoles, then let them go together."""
+        kvm = use_kvm()
+        with self.events.stepping("", "power on", "KVM" if kvm else "emulated processors"):
+            self._console_offsets = machines.console_sizes(self.consoles())
+            with self._daemon.connected() as connection:
+                machines.ensure_network(connection, self._names.host_address())
+                recordings = {}
+                for node in nodes:
+                    machine = self._machine(node, image, product, kvm=kvm)
+                    recordings[machines.create_paused(connection, machine)] = self._names.console_log(node)
+                inside: Callable[[list[str]], list[str]] = lambda argv: netns.argv_inside(
+                    self._names.netns, argv
+                )
+                console.start_recorder(recordings, self._names.logs / "console-recorder.log", inside)
+                machines.set_going(connection, [self._names.domain(node) for node in nodes])
+
+    def _machine(self, node: Node, image: Image, product: Product, *, kvm: bool) -> Machine:
+        folder = self.lab.node_folder(node.name)
+        overlay(image.disk, folder / "root.qcow2")
+        key = self._host_key(node)
+        public, client = ensure_key(key), ensure_key(self.lab.secrets / "ssh")
+        files = machine_files(
+            self.topology, self.lab.name, node.name, node.disks, key.read_bytes(), public, client
+        )
+        write_secret(folder / "config.tar", config_archive(files))
+        disks = [
+            Disk("root", folder / "root.qcow2", "qcow2"),
+            Disk("config", folder / "config.tar", readonly=True),
+            Disk("product", product.disk, readonly=True),
+        ]
+        for disk in node.disks:
+            data_disk(disk, folder / f"{disk.name}.img")
+            disks.append(Disk(disk.name, folder / f"{disk.name}.img"))
+        arguments = [
+            *image.kernel_arguments,
+            f"spanreel.address={node.address}/24",
+            f"systemd.hostname={node.name}",
+        ]
+        scsi = [
+            unit for target in self._targets() if target.library.node == node.name for unit in target.units()
+        ]
+        return Machine(
+            self._names.domain(node),
+            node.memory_mib,
+            node.cpus,
+            self._names.mac(node),
+            kvm,
+            image.kernel,
+            image.initrd,
+            arguments,
+            disks,
+            scsi,
+        )
+
+    def _bring_up(self, node: Node) -> None:
+        """Wait for one machine, and make it what `up` promises."""
+        ssh, log = self._ssh[node.name], self._names.console_log(node)
+        with self.events.stepping(node.name, "boot") as progress:
+            offset = self._console_offsets[node.name]
+            machines.wait_for_ssh(ssh, log, offset, lambda: self.alive()[node.name], progress)
+            progress("SSH answers")
+        folders = [self.paths(node).scratch]
+        if node.has(FILE_SERVER):
+            folders += [f"{self.paths(node).data}/{part.dir}" for part in self.topology.junctions(node.name)]
+        with self.events.stepping(node.name, "disks", ", ".join(disk.filesystem for disk in node.disks)):
+            roles.wait_for_disks(ssh, folders)
+
+    # --- and removing them ----------------------------------------------------------------------
+
+    def _switch_off(self) -> None:
+        with contextlib.suppress(InfrastructureError), self._daemon.connected() as connection:
+            machines.destroy(connection, sorted(machines.running(connection)))
+
+    def _end_processes(self) -> None:
+        deadline = time.monotonic() + _STOP_SECONDS
+        number = signal.SIGTERM
+        while pids := netns.pids(self._names.netns):
+            if time.monotonic() > deadline:
+                number = signal.SIGKILL
+                if time.monotonic() > deadline + _STOP_SECONDS:
+                    raise InfrastructureError(f"processes of the lab do not end: {pids}")
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+            time.sleep(0.2)
+
+    def _remove_disks(self, node: Node) -> None:
+        """Free the disks of one machine; logs and recordings stay."""
+        folder = self.lab.folder / "nodes" / node.name
+        for path in (*folder.glob("*.qcow2"), *folder.glob("*.img"), folder / "config.tar"):
+            path.unlink(missing_ok=True)

@@ -1,0 +1,93 @@
+"""Inside a machine: configuration files, and the units of its roles."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Sequence
+
+from harness.errors import CommandError, InfrastructureError
+from harness.providers.base import NodeFile
+from harness.ssh import Ssh
+
+# The image's user, see ansible/roles/common/defaults/main.yml.
+SPANREEL_UID = 800
+SPANREEL_GID = 800
+# Python starts six times slower on an emulated processor, and five machines may do so at once.
+READY_SECONDS = 120
+
+# Waits in the machine, so that polling costs no round trips.  A role says `ready ROLE ADDRESS:PORT` in the
+# journal when it listens.
+_START_SCRIPT = """\
+set -u
+unit=spanreel@$1.service
+systemctl reset-failed "$unit" 2>/dev/null
+systemctl restart "$unit" || true
+for _ in $(seq 1 "$2"); do
+    id=$(systemctl show -p InvocationID --value "$unit")
+    if [ -n "$id" ] && journalctl -q -o cat "_SYSTEMD_INVOCATION_ID=$id" | grep -q "^ready $1 "; then
+        exit 0
+    fi
+    case $(systemctl show -p ActiveState --value "$unit") in
+        active | activating | reloading) ;;
+        *) break ;;
+    esac
+    [ "$(systemctl show -p NRestarts --value "$unit")" -lt 2 ] || break
+    sleep 0.5
+done
+journalctl -q -o cat -n 6 -u "$unit" | tr '\\n' '|'
+exit 1
+"""
+
+
+def files_archive(files: Sequence[NodeFile]) -> bytes:
+    """Configuration files as a tar archive with owners and modes; secrets belong to the product's user."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for file in files:
+            info = tarfile.TarInfo(file.path.lstrip("/"))
+            info.size = len(file.content)
+            info.mode = 0o600 if file.secret else 0o644
+            if file.secret:
+                info.uid, info.gid = SPANREEL_UID, SPANREEL_GID
+            archive.addfile(info, io.BytesIO(file.content))
+    return out.getvalue()
+
+
+def install(ssh: Ssh, files: Sequence[NodeFile]) -> None:
+    """Write configuration files in one go."""
+    if files:
+        # The folder of secrets is for the product's group only, and tar would make others as it likes.
+        script = (
+            "tar -xpf - -C / --no-overwrite-dir && chown -R root:spanreel /etc/spanreel && "
+            "find /etc/spanreel -type d -exec chmod 0750 {} + && "
+            "find /etc/spanreel -type f -perm 0600 -exec chown spanreel {} +"
+        )
+        ssh.run(["sh", "-c", script], files_archive(files))
+
+
+def start(ssh: Ssh, role: str) -> None:
+    """(Re)start one role and return when it listens; an error quotes its last words."""
+    try:
+        ssh.run(["sh", "-c", _START_SCRIPT, "sh", role, str(2 * READY_SECONDS)], timeout=4 * READY_SECONDS)
+    except CommandError as error:
+        words = error.output.decode("utf-8", "backslashreplace").strip(" |\n") or "it printed nothing"
+        raise InfrastructureError(
+            f"{ssh.node}: {role} did not start: {words}",
+            hint=f"spanreel lab exec {ssh.node} -- journalctl -u spanreel@{role}",
+        ) from error
+
+
+def stop(ssh: Ssh, roles: Sequence[str]) -> None:
+    """End roles; one that does not run is fine."""
+    if roles:
+        ssh.run(["systemctl", "stop", *(f"spanreel@{role}.service" for role in roles)])
+
+
+def wait_for_disks(ssh: Ssh, folders: Sequence[str]) -> None:
+    """Return when the data disks are mounted and `folders` on them exist."""
+    script = (
+        "systemctl start spanreel-disks.service || { journalctl -q -o cat -n 5 -u spanreel-disks.service; exit 1; }; "
+        'for d; do mkdir -p -- "$d" || exit 1; done'
+    )
+    ssh.run(["sh", "-c", f"exec 2>&1; {script}", "sh", *folders])
