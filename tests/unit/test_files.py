@@ -31,7 +31,7 @@ def test_a_failed_replacement_keeps_the_old_file(tmp_path: Path, monkeypatch: py
     def no_space(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files.os, "fsync", no_space)
+    monkeypatch.setattr(os, "fsync", no_space)
     with pytest.raises(InfrastructureError, match=r"map\.json: No space left"):
         replace_file(target, b"new")
     assert target.read_bytes() == b"old"

@@ -1,0 +1,118 @@
+"""The map as the roles of one node see it: the present generation, and word when it changes.
+
+One file server, the writer, changes the map; the others pull it from there and go on with their last
+good copy while the writer is away.  How a map travels is not known here: `pull` is given.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import structlog
+
+from appliance.config import Cluster, NodeConfig
+from appliance.errors import ConfigurationError, SpanreelError
+from appliance.gns.change import Change, apply_change
+from appliance.gns.codec import decode_map
+from appliance.gns.map import GnsMap, MapError
+from appliance.gns.store import MapStore
+
+Pull = Callable[[int], bytes | None]
+Subscriber = Callable[[GnsMap], None]
+
+_log = structlog.get_logger(__name__)
+
+
+class MapService:
+    """The map on this node; all methods may be called from any thread.
+
+    `pull(generation)` returns the writer's map as `codec.encode_map` wrote it, or None when the writer
+    has that generation; readers need it before `refresh`.  Construction reads the node's own copy and
+    raises InfrastructureError when that cannot be.
+    """
+
+    def __init__(self, config: NodeConfig, pull: Pull | None = None) -> None:
+        self.is_writer = config.is_gns_writer
+        self._writer_name = config.section(Cluster).gns_writer
+        self.pull = pull
+        self._store = MapStore(config.node.state)
+        try:
+            self._map = self._store.load() if self.is_writer else self._store.load_last_good()
+        except BaseException:
+            self._store.close()
+            raise
+        self._lock = threading.Lock()
+        # Held while subscribers run, so that they see generations in order, and apart from _lock, so
+        # that nobody who only asks for the map waits for mounts and exports.
+        self._change_lock = threading.RLock()
+        self._subscribers: list[Subscriber] = []
+
+    def close(self) -> None:
+        """Give up the store."""
+        self._store.close()
+
+    def current(self) -> GnsMap:
+        """Return the present map; it is immutable, so a job that keeps it has pinned its generation."""
+        with self._lock:
+            return self._map
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Call `subscriber` now with the present map, and with every map that replaces it.
+
+        What it raises for people to read is logged: the map has changed all the same.
+        """
+        with self._change_lock:
+            self._subscribers.append(subscriber)
+            self._tell(subscriber, self.current())
+
+    def refresh(self) -> bool:
+        """Pull the map from the writer; return whether it changed.  On the writer nothing happens.
+
+        Raises MapError when what came is damaged or older than this node's copy, and whatever `pull`
+        raises; the present map stays in all these cases.
+        """
+        if self.is_writer:
+            return False
+        assert self.pull is not None, "a reader was not told how to pull the map"
+        with self._change_lock:
+            present = self.current()
+            data = self.pull(present.generation)
+            if data is None:
+                return False
+            pulled = decode_map(data)
+            if pulled.generation < present.generation:
+                raise MapError(
+                    f"the map of {self._writer_name} has generation {pulled.generation}, this node's has "
+                    f"{present.generation}: was an old copy restored there?"
+                )
+            return self._replace(pulled)
+
+    def change(self, change: Change) -> GnsMap:
+        """Apply a change on the writer and return the map after it, stored durably.
+
+        Raises MapError or PathNotFoundError for a change that cannot be, ConfigurationError on a node
+        that is not the writer, InfrastructureError when it cannot be stored.
+        """
+        if not self.is_writer:
+            raise ConfigurationError(f"the map is changed on {self._writer_name} only; ask there")
+        with self._change_lock:
+            self._replace(apply_change(self.current(), change))
+            return self.current()
+
+    def _replace(self, successor: GnsMap) -> bool:
+        if successor == self.current():
+            return False
+        self._store.save(successor)
+        with self._lock:
+            self._map = successor
+        _log.info("map changed", generation=successor.generation, junctions=len(successor.junctions))
+        for subscriber in self._subscribers:
+            self._tell(subscriber, successor)
+        return True
+
+    def _tell(self, subscriber: Subscriber, gns_map: GnsMap) -> None:
+        try:
+            subscriber(gns_map)
+        except SpanreelError as error:
+            _log.error("map not taken up", generation=gns_map.generation, reason=str(error))
