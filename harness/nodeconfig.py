@@ -96,8 +96,7 @@ def _config(provider: Provider, node: Node) -> Table:
     if secretstore.in_cluster(node):
         config["cluster"] = _cluster(topology, node, paths)
     if node.has(FILE_SERVER):
-        exports = {"export_root": paths.exports} if paths.exports else {}
-        config["file_server"] = {"nfs": bool(paths.exports), **exports}
+        config["file_server"] = _file_server(topology, paths)
     if node.has(CONNECTION_SERVER):
         config["connection_server"] = {}
     if node.has(MEDIA_SERVER):
@@ -123,6 +122,14 @@ def _cluster(topology: Topology, node: Node, paths: NodePaths) -> Table:
             {"name": peer.name, "address": peer.address, "port": topology.cluster_port} for peer in peers
         ],
     }
+
+
+def _file_server(topology: Topology, paths: NodePaths) -> Table:
+    """The section [file_server]: the client's root stays root, or it could not look into every folder."""
+    if not paths.exports:
+        return {"nfs": False}
+    trusted = [node.address for node in topology.with_role(CLIENT)]
+    return {"nfs": True, "export_root": paths.exports, "clients": [topology.subnet], "root_clients": trusted}
 
 
 def _library(library: Library, paths: NodePaths) -> Table:

@@ -19,7 +19,12 @@ def source(name: str) -> bytes:
     return (resources.files("harness") / "guest" / f"{name}.py").read_bytes()
 
 
+def encode(argument: Any) -> str:
+    """Return an argument as scripts take it."""
+    return json.dumps(argument)
+
+
 def call(provider: Provider, node: Node, name: str, argument: Any) -> Any:
     """Run a script on a node and return what it printed as JSON."""
-    result = provider.run(node, ["python3", "-", json.dumps(argument)], stdin=source(name))
+    result = provider.run(node, ["python3", "-", encode(argument)], stdin=source(name))
     return json.loads(result.stdout)
