@@ -17,6 +17,8 @@ from harness.nodeconfig import local_root
 from harness.topology import RESTORED, Node
 
 EXIT_PROBLEMS = 4
+# What the catalogue must say of a job.
+JOB_FIELDS = frozenset({"id", "status", "paths", "files", "bytes", "problems", "media"})
 # A file worth restoring by itself: neither empty nor most of the seed.
 FILE_MIN, FILE_MAX = 1000, 4 * 1024 * 1024
 
@@ -55,6 +57,9 @@ def back_up(run: Run, entry: Node) -> Backup:
         if not listed:
             raise CheckError("the backup ended well, but the catalogue knows no job")
         job = listed[-1]
+        missing = JOB_FIELDS - job.keys()
+        if missing:
+            raise CheckError(f"`spanreel jobs --json` says nothing of {', '.join(sorted(missing))}")
         phase.bytes = int(job["bytes"])
         phase.detail = f"job {job['id']}: {job['files']} files"
     files = tuple(TapeFile(item["barcode"], int(item["file"])) for item in job["media"])

@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import sysconfig
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,9 +25,11 @@ from typing import BinaryIO
 
 from harness import product
 from harness.errors import InfrastructureError
+from harness.events import Events
+from harness.lab import LabState
 from harness.providers.base import COMMAND_SECONDS, NodeFile, NodePaths, Provider
 from harness.providers.process import processes
-from harness.topology import BACKUP_SERVER, CONNECTION_SERVER, FILE_SERVER, MEDIA_SERVER, Node
+from harness.topology import BACKUP_SERVER, CONNECTION_SERVER, FILE_SERVER, MEDIA_SERVER, Node, Topology
 
 MIB = 1024 * 1024
 # Seed, image on tape, restored tree, extracted tree, restored parts, and room to breathe.
@@ -44,6 +47,11 @@ LAST_LINES = 5
 
 class ProcessProvider(Provider):
     """Runs each node's roles as one process group on this host."""
+
+    def __init__(self, topology: Topology, lab: LabState, events: Events) -> None:
+        super().__init__(topology, lab, events)
+        # Nodes start in parallel, and the state file is one.
+        self._remembering = threading.Lock()
 
     def check(self) -> None:
         """See that memory, disk and ports are there."""
@@ -259,8 +267,9 @@ class ProcessProvider(Provider):
         environment = self._environment(node or self.topology.only(BACKUP_SERVER))
         folder = self.lab.node_folder(node.name) if node else self.lab.folder
         started = processes.spawn(argv, log, environment, folder)
-        self.lab.provider_data.setdefault("processes", {})[name] = started.to_json()
-        self.lab.save()
+        with self._remembering:
+            self.lab.provider_data.setdefault("processes", {})[name] = started.to_json()
+            self.lab.save()
 
     def _process(self, name: str) -> processes.Started | None:
         """What is remembered of a process."""
@@ -277,8 +286,9 @@ class ProcessProvider(Provider):
         process = self._process(name)
         if process is not None:
             processes.stop(process)
-            del self.lab.provider_data["processes"][name]
-            self.lab.save()
+            with self._remembering:
+                del self.lab.provider_data["processes"][name]
+                self.lab.save()
 
     def _wait_ready(self, name: str, log: Path, roles: Sequence[str], offset: int) -> None:
         """Wait for one `ready ROLE ADDRESS:PORT` line of each role."""

@@ -1,0 +1,46 @@
+"""`spanreel lab`: builds clusters, runs the main job on them, removes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from harness.commands.clean import clean
+from harness.commands.down import down
+from harness.commands.exec import execute
+from harness.commands.info import info
+from harness.commands.run import run
+from harness.commands.up import up
+from harness.errors import HarnessError
+
+
+class LabGroup(click.Group):
+    """Turns expected errors into one line, a hint, and their exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the subcommand."""
+        try:
+            return super().invoke(ctx)
+        except HarnessError as error:
+            click.echo(f"spanreel lab: {error.message}", err=True)
+            if error.hint:
+                click.echo(f"  {error.hint}", err=True)
+            ctx.exit(error.exit_code)
+
+
+@click.group(cls=LabGroup)
+def lab() -> None:
+    """Build a lab from a topology file, run the main job on it, look into it, remove it.
+
+    Two labs live side by side under different names; a lab's name is its topology's unless --lab
+    says otherwise.
+
+    Exit codes: 0 complete, 1 a check failed, 2 usage, 3 infrastructure.
+
+    Example: spanreel lab run --topology process
+    """
+
+
+for command in (up, run, info, execute, down, clean):
+    lab.add_command(command)

@@ -1,0 +1,1 @@
+"""The subcommands of `spanreel lab`, one file each."""

@@ -1,0 +1,55 @@
+"""`spanreel lab run`."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from harness import bringup, session
+from harness.commands.options import which_lab
+from harness.job.main import main_job
+from harness.job.record import Run
+from harness.providers.base import Provider
+from harness.report import write
+from harness.report.summary import show
+
+
+@click.command()
+@which_lab
+@click.option("--keep", is_flag=True, help="Leave the lab running afterwards. It stays up anyway if it was.")
+@click.pass_context
+def run(ctx: click.Context, topology: str | None, name: str | None, keep: bool) -> None:
+    """Run the main job: seed, back up through each file server, restore, prove, report.
+
+    Example: spanreel lab run --topology process
+    """
+    lab, wanted = session.wanted(topology, name)
+    with session.holding(lab, wanted) as provider:
+        keep = keep or provider.lab.state != "off"
+        done = job(provider)
+        if not keep:
+            with done.guard("bring the lab down"):
+                bringup.down(provider)
+    report = write(done)
+    show(done, report)
+    if keep:
+        click.echo(f"The lab is still up; end it: spanreel lab down --lab {lab}")
+    ctx.exit(done.exit_code)
+
+
+def job(provider: Provider) -> Run:
+    """Bring the lab up and run the main job; expected errors end up in the record."""
+    folder = provider.lab.folder / "runs" / time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    folder.mkdir(parents=True)
+    done = Run(provider, folder)
+    ready = False
+    with done.guard("bring the lab up"), done.phase("bring the lab up"):
+        bringup.up(provider)
+        ready = True
+    if ready:
+        main_job(done)
+        provider.lab.state = "seeded"
+        provider.lab.save()
+    done.seconds = time.time() - done.started
+    return done

@@ -1,0 +1,23 @@
+"""`spanreel lab up`."""
+
+from __future__ import annotations
+
+import click
+
+from harness import bringup, session
+from harness.commands.options import which_lab
+
+
+@click.command()
+@which_lab
+def up(topology: str | None, name: str | None) -> None:
+    """Bring a lab up and leave it running.
+
+    Disk and memory are checked first. A lab that runs already is left as it is.
+
+    Example: spanreel lab up --topology process
+    """
+    lab, wanted = session.wanted(topology, name)
+    with session.holding(lab, wanted) as provider:
+        bringup.up(provider)
+    click.echo(f"lab {lab} is ready; look at it: spanreel lab info --lab {lab}")
