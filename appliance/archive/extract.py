@@ -81,6 +81,7 @@ class Extractor:
         self._options = options or ExtractOptions()
         self._root = self._options.backup_root
         self._targets = Targets(targets)
+        self._by_offset = {n for n, target in enumerate(targets) if target.image_offset is not None}
         self._privileges = Privileges.of_this_thread()
         self._waiting = Waiting()
         self.result = ExtractResult(sources=[SourceStatus() for _ in targets])
@@ -139,7 +140,10 @@ class Extractor:
         try:
             relative = relative_name(member.name, self._root or b"/")
             path = b"/" + relative
-            destinations = self._targets.find(relative)
+            if member.kind is Kind.FILE:
+                destinations = self._targets.find_file(relative, member)
+            else:
+                destinations = self._targets.find(relative)
             if not destinations:
                 return
             for destination in destinations:
@@ -165,7 +169,7 @@ class Extractor:
                 return self._directory(attributes, path, destination)
             place = _Place(destination, self._trees[destination.target])
             if member.kind is Kind.HARD_LINK:
-                return self._link(member, attributes, place)
+                return self._link(member, attributes, path, place)
             return self._special(member, attributes, path, place)
         except _MEMBER_ERRORS as error:
             self._problem(path, _explain(error), [destination])
@@ -225,11 +229,15 @@ class Extractor:
                 return False
         return True
 
-    def _link(self, member: Member, attributes: Attributes, place: _Place) -> bool:
+    def _link(self, member: Member, attributes: Attributes, path: bytes, place: _Place) -> bool:
         """Make a hard link to a name within the targets, the same one if it is there."""
         relative = relative_name(member.link.strip(b"/").removeprefix(b"./"), self._root or b"/")
         sources = self._targets.find(relative)
+        if not sources and place.target in self._by_offset:
+            return False  # its data came by under another name and is there already
         if not sources:
+            if len(self.result.lost_links) < PROBLEMS_MAX:
+                self.result.lost_links.append(path)
             raise ArchiveUsageError("a hard link to a file that is not restored along with it")
         source = next((s for s in sources if s.target == place.target), sources[0])
         if not source.components or (source.target, source.components) == (place.target, place.components):

@@ -5,12 +5,13 @@ from typing import NamedTuple
 from appliance.archive.acl import acl_from_text
 from appliance.archive.errors import DamagedArchiveError
 from appliance.archive.kinds import Kind
-from appliance.archive.pax import decode_keyword, parse_integer, parse_time
+from appliance.archive.pax import decode_keyword, header_origin, parse_integer, parse_time
 from appliance.archive.ustar import DEVICE_MAJOR, DEVICE_MINOR, GID, MODE, MTIME, UID, parse_number
 
 __all__ = ["GlobalHeader", "Member"]
 
 _XATTR = b"SCHILY.xattr."
+_NAME_BYTES = 100  # of the first header's name field
 _MODE_BITS = 0o7777
 _NANOSECONDS = 1_000_000_000
 _ID_MAX = 0xFFFFFFFE  # -1 means "leave it" to chown(2)
@@ -50,6 +51,15 @@ class Member(NamedTuple):
     def is_sparse(self) -> bool:
         """Whether the body begins with a map (GNU.sparse 1.0)."""
         return b"GNU.sparse.major" in self.records
+
+    @property
+    def image_offset(self) -> int | None:
+        """Where the member stood in the image it was written for, None in an archive of another program.
+
+        On a feed, which has only some of the members, this differs from `offset`.
+        """
+        origin = header_origin(self.raw[:_NAME_BYTES].rstrip(b"\0"))
+        return origin[1] if origin else None
 
     @property
     def mode(self) -> int:

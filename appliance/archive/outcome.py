@@ -62,7 +62,9 @@ class ExtractResult:
 
     `files` members restored, of every kind, and `data_bytes` of their data; `kept` left because of
     `Existing`; `skipped` owners and devices left out for lack of privilege; `problems` the first
-    `PROBLEMS_MAX` of `problem_count`, as (path, text); `sources` one status for each target, in order.
+    `PROBLEMS_MAX` of `problem_count`, as (path, text); `lost_links` the first as many of the hard links whose
+    data is not among what was restored (each is a problem, too): a second pass with `Target.image_offset`
+    brings them; `sources` one status for each target, in order.
     """
 
     files: int = 0
@@ -71,4 +73,5 @@ class ExtractResult:
     skipped: int = 0
     problem_count: int = 0
     problems: list[tuple[bytes, str]] = field(default_factory=list)
+    lost_links: list[bytes] = field(default_factory=list)
     sources: list[SourceStatus] = field(default_factory=list)

@@ -3,6 +3,8 @@ r"""pax extended header records: ``"%d %s=%s\n" % (length, keyword, value)``.
 Source: POSIX.1-2017, pax, "pax Extended Header".  Values are bytes here: SCHILY.xattr values are binary.
 """
 
+import re
+
 from appliance.archive.errors import DamagedArchiveError
 from appliance.archive.ustar import encode_header, padding
 
@@ -13,6 +15,7 @@ __all__ = [
     "encode_time",
     "extended_header",
     "global_record",
+    "header_origin",
     "parse_integer",
     "parse_records",
     "parse_time",
@@ -98,6 +101,15 @@ def parse_integer(value: bytes, offset: int) -> int:
     if not value.isdigit() or len(value) > _DIGITS_MAX:
         raise DamagedArchiveError(f"a number holds {value[:40]!r}", offset)
     return int(value)
+
+
+_OUR_NAME = re.compile(rb"\./PaxHeaders/spanreel-([A-Za-z0-9._-]+)-(\d{1,20})\Z")
+
+
+def header_origin(name: bytes) -> tuple[bytes, int] | None:
+    """Return the job and offset that the name of an `x` header of ours holds, None for another's."""
+    match = _OUR_NAME.match(name)
+    return (match[1], int(match[2])) if match else None
 
 
 def extended_header(job: bytes, offset: int, records: bytes) -> bytes:

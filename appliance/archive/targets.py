@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from appliance.archive.beneath import split_path
 from appliance.archive.errors import ArchiveUsageError
+from appliance.archive.member import Member
 
 __all__ = ["Destination", "Target", "Targets", "relative_name"]
 
@@ -16,11 +17,15 @@ class Target:
     `source`: path relative to the backup root (``b"/"`` is all of it); `root`: descriptor of the directory
     (of a fileset) that must never be left, not closed; `path`: where `source` appears, relative to `root`.
     Missing directories on the way to `path` are made; symbolic links on it are refused.
+
+    `image_offset` is for one name of a linked file, whose data may stand under another name: the file whose
+    member stands there (the name's fh_info) is restored to `path`, whatever it is called.
     """
 
     source: bytes
     root: int
     path: bytes
+    image_offset: int | None = None
 
 
 @dataclass(frozen=True)
@@ -36,9 +41,12 @@ class Targets:
 
     def __init__(self, targets: Sequence[Target]) -> None:
         self._of_source: dict[bytes, list[int]] = {}
+        self._of_offset: dict[int, list[int]] = {}
         self.paths = [split_path(target.path) for target in targets]
         for number, target in enumerate(targets):
             self._of_source.setdefault(b"/".join(split_path(target.source)), []).append(number)
+            if target.image_offset is not None:
+                self._of_offset.setdefault(target.image_offset, []).append(number)
         # Neighbours in the stream share their directory, so one remembered look-up serves most of them.
         self._last: tuple[bytes, bytes] | None = None
 
@@ -50,6 +58,15 @@ class Targets:
         rest = relative[len(source) :].strip(b"/")
         components = rest.split(b"/") if rest else []
         return [Destination(n, self.paths[n] + components) for n in self._of_source[source]]
+
+    def find_file(self, relative: bytes, member: Member) -> list[Destination]:
+        """Return the destinations of a regular file: those of its name, and those asked for by its offset."""
+        found = self.find(relative)
+        at = member.image_offset if self._of_offset else None
+        if at is not None:
+            by_offset = self._of_offset.get(at, ())
+            found += [Destination(n, self.paths[n]) for n in by_offset if all(n != d.target for d in found)]
+        return found
 
     def _source(self, relative: bytes) -> bytes | None:
         """Return the longest source that is `relative` or above it."""

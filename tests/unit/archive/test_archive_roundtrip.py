@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,16 +17,17 @@ UTF8 = os.environ | {"LC_ALL": "C.UTF-8"}
 
 
 @pytest.fixture(params=["tmp", "/dev/shm"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     """A directory on the disk's file system and one on tmpfs: they differ in holes and attributes."""
     if request.param == "tmp":
-        return tmp_path
+        yield tmp_path
+        return
     if not os.access("/dev/shm", os.W_OK):
         pytest.skip("no writable /dev/shm")
     path = Path("/dev/shm") / f"archive-{os.getpid()}"
     path.mkdir()
-    request.addfinalizer(lambda: shutil.rmtree(path))
-    return path
+    yield path
+    shutil.rmtree(path)
 
 
 def run(command: list[str], data: bytes, where: Path, remark: bytes = b"") -> None:
@@ -60,7 +62,7 @@ def test_gnu_tar_restores_our_image_without_a_word(place: Path) -> None:
 
 
 def test_bsdtar_restores_our_image_without_a_word(place: Path) -> None:
-    """So does bsdtar, but for what `make_tree` leaves out, and the time of "." (not from its own archives either)."""
+    """So does bsdtar, but for what `make_tree` leaves out, and the time of "." (nor from its own archives)."""
     make_tree(place / "in", beyond_bsdtar=False)
     run(BSDTAR, image(place / "in"), place / "out")
     found = manifest(place / "out")
@@ -127,7 +129,7 @@ def test_we_read_what_others_write(tmp_path: Path, command: list[str]) -> None:
 
 @pytest.mark.skipif(not IS_ROOT, reason="needs root to become somebody else")
 def test_a_plain_user_restores_what_he_may(tmp_path: Path) -> None:
-    """Without privileges files come back as one's own, set-user-id bits and devices are left out and counted."""
+    """Without privileges files come back as one's own; set-id bits and devices are left out and counted."""
     make_tree(tmp_path / "in")
     data = tmp_path / "image"
     data.write_bytes(image(tmp_path / "in"))
