@@ -13,7 +13,7 @@ from tape.errors import (
 )
 from tape.identity import DeviceKind
 from tape.sense import Sense, SenseKey
-from tape.testing.base import READY_TIMEOUT_S, Cannot, Check, require, require_error
+from tape.testing.base import READY_TIMEOUT_S, Cannot, Check, ConformanceError, require, require_error
 from tape.transport import ScsiStatus, Transport
 
 __all__ = [
@@ -68,7 +68,10 @@ def _write_three_files(drive: Drive) -> None:
 
 def _require_record(drive: Drive, number: int, record: int, promise: str) -> None:
     """Read one record of the three files, which must be the one given."""
-    found = drive.read(ODD_LENGTH)
+    try:
+        found = drive.read(ODD_LENGTH)
+    except DeviceError as error:
+        raise ConformanceError(f"{promise}; found {type(error).__name__}: {error}") from error
     require(found == _pattern(number * 10 + record, ODD_LENGTH), promise, found[:16].hex())
 
 
