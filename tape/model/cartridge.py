@@ -78,8 +78,9 @@ class CartridgeHeader:
 
         """
         try:
-            values = json.loads(data)
-            header = cls(**values)
+            if len(data) < HEADER_BYTES:
+                raise ValueError(len(data))
+            header = cls(**json.loads(data))
         except (ValueError, TypeError):
             raise TapeMisuseError(f"{path} is no cartridge of the library model") from None
         if header.format != FORMAT:
@@ -113,10 +114,17 @@ class Cartridge:
 
     @classmethod
     def create(cls, path: Path, header: CartridgeHeader) -> None:
-        """Make an empty cartridge; never over an existing one."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("xb") as file:
-            file.write(header.encode())
+        """Make an empty cartridge, wholly or not at all.
+
+        Raises:
+            TapeMisuseError: there is one already.
+
+        """
+        if path.exists():
+            raise TapeMisuseError(f"{path} exists already")
+        temporary = path.with_suffix(".new")
+        temporary.write_bytes(header.encode())
+        temporary.replace(path)
 
     # -- what is on it -------------------------------------------------------------------------------
     @property
