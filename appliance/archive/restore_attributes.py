@@ -1,7 +1,8 @@
 """Giving a restored inode its owner, mode, extended attributes, ACLs and times, in the order that lasts.
 
-chown(2) clears set-user-id bits and file capabilities, so it comes first; chmod(2) changes the mask of an
-ACL, so the ACL comes after it; everything changes times, so they come last.
+chown(2) clears set-user-id bits and file capabilities, so it comes first; user attributes need the right to
+write (xattr(7)), which chmod(2) may take away; chmod changes the mask of an ACL, so the ACL comes after it;
+everything changes times, so they come last.
 """
 
 import errno
@@ -115,10 +116,10 @@ def apply_attributes(
     elif (attributes.uid, attributes.gid) != (os.geteuid(), os.getegid()):
         owned = False
         mode &= ~_SET_ID_BITS
-    if not is_link:
-        os.chmod(where, mode)  # noqa: PTH101  a descriptor has no Path
     for name, value in attributes.xattrs:
         _set(where, name, value, not is_link, report)
+    if not is_link:
+        os.chmod(where, mode)  # noqa: PTH101  a descriptor has no Path
     if not is_link and (inherited or attributes.acl_access or attributes.acl_default):
         _acls(where, attributes, inherited, report)
     # The archive holds no access time; the modification time is a better one than that of the restore.

@@ -89,7 +89,7 @@ def relative_name(name: bytes, backup_root: bytes) -> bytes:
 
     Raises `ArchiveUsageError` for ``..``, NUL, and names that are not beneath the backup root.
     """
-    if b".." in name or b"//" in name or b"/./" in name or b"\0" in name:
+    if b".." in name or b"//" in name or b"/./" in name or name.endswith(b"/.") or b"\0" in name:
         name = b"/".join(split_path(name))
     root = backup_root.strip(b"/")
     if not root:

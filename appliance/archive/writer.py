@@ -21,6 +21,8 @@ from appliance.archive.errors import ArchiveUsageError, StartNotFoundError, Stop
 from appliance.archive.kinds import FLAG_OF_KIND, Kind, kind_of_mode
 from appliance.archive.members import PartStream
 from appliance.archive.part import Observer, PartRequest, PartResult
+from appliance.archive.pax import RECORDS_BYTES_MAX
+from appliance.archive.reader import LONG_NAME_BYTES_MAX
 from appliance.archive.stage import Sink, Stage
 
 __all__ = ["write_directories", "write_part"]
@@ -28,6 +30,12 @@ __all__ = ["write_directories", "write_part"]
 # Deeper directories close their ancestors' descriptors and find them again through "..": 1024 open
 # files are all a process has by default, and a part shares them with the sockets of its server.
 OPEN_DIRECTORIES_MAX = 256
+
+# A reader takes names of up to 1 MiB; this leaves room for one more component, the longest.
+PATH_BYTES_MAX = LONG_NAME_BYTES_MAX - 4096
+
+# Likewise what it takes as attributes of one inode, next to its names.
+ATTRIBUTES_BYTES_MAX = RECORDS_BYTES_MAX - 2 * LONG_NAME_BYTES_MAX - 4096
 
 # O_NONBLOCK: a FIFO put in a file's place meanwhile must not hang the job (open(2)).
 _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -205,6 +213,9 @@ class _Walk:
         """Write a directory's member and all in it but its subdirectories, which are put on the stack."""
         if path in self._request.skip:
             return
+        if len(path) > PATH_BYTES_MAX:
+            self.members.problem(path, f"a path of more than {PATH_BYTES_MAX} bytes; not saved")
+            return
         try:
             descriptor = self._open(name, DIRECTORY_FLAGS, parent)
         except OSError as error:
@@ -264,7 +275,10 @@ class _Walk:
     def _records(self, path: bytes, where: int | str, follow_symlinks: bool = True) -> bytes:
         """Return the records of an inode's attributes; what cannot be read is a problem, not an end."""
         try:
-            return attribute_records(where, follow_symlinks)
+            records = attribute_records(where, follow_symlinks)
+            if len(records) <= ATTRIBUTES_BYTES_MAX:
+                return records
+            raise ValueError(f"more than {ATTRIBUTES_BYTES_MAX} bytes")
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else error
             self.members.problem(path, f"extended attributes cannot be saved: {why}")

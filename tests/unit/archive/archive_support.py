@@ -20,6 +20,7 @@ from appliance.archive.writer import write_part
 
 IS_ROOT = os.geteuid() == 0
 OLD = 1_234_567_890_123_456_789
+SPARSE_NAME = os.fsdecode(b"\xffholes" * 20)
 CAPABILITY = struct.pack("<IIIII", 0x02000001, 0x400, 0, 0, 0)  # cap_net_bind_service=ep, revision 2
 ACL_ACCESS = struct.pack("<I", 2) + b"".join(
     struct.pack("<HHI", *entry)
@@ -176,11 +177,12 @@ def make_names(root: bytes) -> None:
         os.symlink(deep, os.path.join(root, b"symlink to " + component[:9]))  # noqa: PTH118, PTH211
 
 
-def make_tree(root: Path, *, beyond_bsdtar: bool = True) -> None:
+def make_tree(root: Path, *, beyond_bsdtar: bool = True, beyond_tar: bool = True) -> None:
     """Everything Linux can put into a tree that this user may make.
 
     Without `beyond_bsdtar`, what bsdtar 3.6 cannot restore is left out: negative fractions of a second,
-    and `=` in the name of an extended attribute.
+    and `=` in the name of an extended attribute.  Without `beyond_tar`, what GNU tar cannot as a plain user:
+    attributes of a directory that is read-only.
     """
     root.mkdir()
     make_names(os.fsencode(root))
@@ -196,7 +198,7 @@ def make_tree(root: Path, *, beyond_bsdtar: bool = True) -> None:
     (root / "empty directory" / "again").hardlink_to(root / "linked")
     for name, stretches, size in (
         ("holes", [(0, 4096), (1 << 20, 5000)], 1 << 22),
-        (os.fsdecode(b"\xffholes" * 20), [(8192, 10)], 1 << 20),
+        (SPARSE_NAME, [(8192, 10)], 1 << 20),
         ("hole first", [(1 << 20, 70)], (1 << 20) + 70),
         ("only a hole", [], 12345678),
         ("huge", [(9 << 30, 10)], (9 << 30) + 10),
@@ -218,7 +220,7 @@ def make_tree(root: Path, *, beyond_bsdtar: bool = True) -> None:
         os.utime(path, ns=(OLD, OLD + number), follow_symlinks=False)
     if beyond_bsdtar:
         os.utime(root / "empty", ns=(OLD, -1_500_000_001))
-    (root / "empty directory").chmod(0o2551 if IS_ROOT else 0o551)
+    (root / "empty directory").chmod(0o2551 if IS_ROOT or beyond_tar else 0o2751)
     os.utime(root / "empty directory", ns=(OLD, OLD))
     os.utime(root, ns=(OLD, OLD))
 

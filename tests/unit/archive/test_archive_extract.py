@@ -260,6 +260,16 @@ def test_a_name_whose_data_is_elsewhere_is_told_and_can_be_had(tmp_path: Path) -
     assert (tmp_path / "had" / "far").read_bytes() == b"in a"
 
 
+def test_odd_spellings_of_a_name_are_one_name(around: Path) -> None:
+    """Dots, doubled and trailing slashes do not make another place, nor a problem."""
+    names = (b"./a/./b", b"a//b", b"/a/b")
+    data = b"".join(member(name, b"0", name) for name in names) + member(b"a/.", b"5") + END_OF_ARCHIVE
+    result = extract(data, around / "target", [(b"//a/.", b"./here/")])
+    assert result.problems == []
+    assert (around / "target" / "here" / "b").read_bytes() == b"/a/b"
+    assert (around / "target" / "here").stat().st_mtime == 1_000_000_000
+
+
 def test_symbolic_links_on_the_way_to_a_target_are_refused(around: Path) -> None:
     """The path of a target belongs to whoever named it: nothing on it is followed or replaced."""
     (around / "target" / "way").symlink_to("../outside")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from archive_support import IS_ROOT, Recorder, extract, image, make_tree, manifest, part
+from archive_support import IS_ROOT, SPARSE_NAME, Recorder, extract, image, make_tree, manifest, part
 
 from appliance.archive.frame import END_OF_ARCHIVE, PartSummary, global_header, trailer
 
@@ -27,6 +27,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     path = Path("/dev/shm") / f"archive-{os.getpid()}"
     path.mkdir()
     yield path
+    for read_only in path.glob("*/*/"):
+        read_only.chmod(0o700)
     shutil.rmtree(path)
 
 
@@ -56,14 +58,14 @@ def test_gnu_tar_restores_our_image_without_a_word(place: Path) -> None:
 
     But for times before 1970, which it restores and always warns of.
     """
-    make_tree(place / "in")
+    make_tree(place / "in", beyond_tar=False)
     run(GNU_TAR, image(place / "in"), place / "out", b"implausibly old time stamp")
     assert manifest(place / "out") == manifest(place / "in")
 
 
 def test_bsdtar_restores_our_image_without_a_word(place: Path) -> None:
-    """So does bsdtar, but for what `make_tree` leaves out, and the time of "." (nor from its own archives)."""
-    make_tree(place / "in", beyond_bsdtar=False)
+    """So does bsdtar, but for what `make_tree` leaves out, and the time of ".", as with its own."""
+    make_tree(place / "in", beyond_bsdtar=False, beyond_tar=False)
     run(BSDTAR, image(place / "in"), place / "out")
     found = manifest(place / "out")
     wanted = manifest(place / "in")
@@ -74,7 +76,7 @@ def test_bsdtar_restores_our_image_without_a_word(place: Path) -> None:
 def test_foreign_tools_read_concatenated_parts(tmp_path: Path) -> None:
     """Parts made on different servers, put one after another, are one archive to everybody."""
     for name in ("a", "b"):
-        make_tree(tmp_path / name, beyond_bsdtar=False)
+        make_tree(tmp_path / name, beyond_bsdtar=False, beyond_tar=False)
     whole = global_header("job1", b"/")
     parts = []
     for name in (b"a", b"b"):
@@ -106,8 +108,10 @@ def test_we_read_what_others_write(tmp_path: Path, command: list[str]) -> None:
     if shutil.which(command[0]) is None:
         pytest.skip(f"{command[0]} is not installed")
     tree = tmp_path / "in"
-    make_tree(tree, beyond_bsdtar=False)
+    make_tree(tree, beyond_bsdtar=False, beyond_tar=False)
     (tree / "huge").unlink()
+    if command[0] == "bsdtar":  # it cuts the name of a sparse file off where that is no UTF-8
+        (tree / SPARSE_NAME).unlink()
     (tree / "plain").mkdir()
     (tree / "plain" / ("p" * 90)).mkdir()
     (tree / "plain" / ("p" * 90) / ("f" * 90)).write_bytes(b"in the prefix field")
@@ -148,8 +152,11 @@ def test_a_plain_user_restores_what_he_may(tmp_path: Path) -> None:
             os.setuid(65534)
             result = extract(data.read_bytes(), out)
             told = {text.split(":")[0] for _, text in result.problems}
-            expected = {f"attribute {n} cannot be set" for n in ("security.capability", "trusted.secret")}
-            fine = result.skipped > 2 and expected <= told
+            expected = {
+                f"attribute {n} cannot be set"
+                for n in ("security.capability", "trusted.secret", "trusted.on a symlink")
+            }
+            fine = result.skipped > 2 and expected == told
             fine &= (out / "linked").read_bytes() == b"data" and not (out / "null").exists()
             fine &= not (out / "setuid").stat().st_mode & 0o6000
             status = 0 if fine else 2

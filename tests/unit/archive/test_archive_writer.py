@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from archive_support import Recorder, directory, extract, image, make_socket, part, source_of
+from archive_support import Recorder, directory, extract, image, make_socket, part, source_of, try_xattr
 
 from appliance.archive import writer
 from appliance.archive.errors import SinkError, StartNotFoundError, StoppedError
@@ -186,7 +186,7 @@ def test_sockets_are_told_and_left_out(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="no /proc")
 def test_mount_points_are_not_crossed() -> None:
-    """What is mounted below is another file system: its directory is saved, its content is told and not saved."""
+    """What is mounted below is another file system: its directory is saved, its content is not, as told."""
     if os.lstat("/dev").st_dev == os.lstat("/dev/shm").st_dev:
         pytest.skip("/dev/shm is no mount point here")
     seen = Recorder()
@@ -216,6 +216,19 @@ def test_deeper_than_descriptors_and_path_max(tmp_path: Path, monkeypatch: pytes
     image(tmp_path / "out", again)
     assert [e.path for e in again.entries] == [e.path for e in seen.entries]
     assert len(seen.entries) == 1 + 50 * 4
+
+
+def test_more_than_a_reader_takes_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paths and attributes beyond the reader's limits are left out and named; the rest is saved."""
+    monkeypatch.setattr(writer, "PATH_BYTES_MAX", 2)
+    monkeypatch.setattr(writer, "ATTRIBUTES_BYTES_MAX", 30)
+    (tmp_path / "d" / "e").mkdir(parents=True)
+    (tmp_path / "f").touch()
+    rich = try_xattr(tmp_path / "f", "user.long", b"x" * 30) and try_xattr(tmp_path, "user.long", b"x" * 30)
+    seen = Recorder()
+    data, _ = part(tmp_path, seen)
+    assert [m.name for m in members(data)] == [b"", b"f", b"d"]
+    assert [path for path, _ in seen.problems] == ([b"/", b"/f"] if rich else []) + [b"/d/e"]
 
 
 def test_stop_ends_the_part(tmp_path: Path) -> None:
