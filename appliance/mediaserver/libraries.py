@@ -1,0 +1,250 @@
+"""The configured libraries: their devices by NDMP name, who has which, and what lies in which drive.
+
+A device is open in one session at a time.  Commands to one device go one after the other, whoever sends
+them: the DMA's through SCSI_EXECUTE_CDB, our own look into the inventory, a stream's.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from appliance.mediaserver.backends import Backend, LibraryConfig, backend_for
+from appliance.ndmp import messages as m
+from appliance.ndmp.enums import ErrorCode
+from appliance.ndmp.errors import RefusalError
+from tape.changer import Changer, Inventory
+from tape.elements import Element
+from tape.identity import DeviceKind
+from tape.transport import DEFAULT_TIMEOUT_S, Completion, DataOut, Transport
+
+
+@dataclass(frozen=True)
+class Whereabouts:
+    """What a drive held and where its tape stood, so that the next session need not start from nothing.
+
+    Attributes:
+        barcode: of the cartridge; None when it was not known.
+        block: by the drive's own account; None where it gives none.
+        file_number, block_number: our count, as `tape.drive.Drive` keeps it.
+
+    """
+
+    barcode: str | None
+    block: int | None
+    file_number: int | None
+    block_number: int | None
+
+
+class Unit:
+    """One drive or changer of a library.
+
+    Attributes:
+        lock: held for a command, or for several that belong together.
+        moves: counts the cartridges carried to or from this drive by a DMA's commands; tgt gives no unit
+            attention after that (tape.md, fault 11).
+        last_seen: how the last session left the drive; None before the first.
+
+    """
+
+    def __init__(self, backend: Backend, kind: DeviceKind, serial: str) -> None:
+        self.kind = kind
+        self.serial = serial
+        self.lock = threading.RLock()
+        self.moves = 0
+        self.last_seen: Whereabouts | None = None
+        self._backend = backend
+        self._mutex = threading.Lock()
+        self._owner: object = None
+        self._users = 0
+        self._transport: Transport | None = None
+
+    @property
+    def name(self) -> str:
+        """The NDMP device name, `drive:SERIAL` or `changer:SERIAL`."""
+        return f"{self.kind}:{self.serial}"
+
+    def claim(self, owner: object) -> None:
+        """Take the device for a session.  Raises RefusalError(DEVICE_BUSY) when another one has it."""
+        with self._mutex:
+            if self._owner is not None:
+                raise RefusalError(ErrorCode.DEVICE_BUSY, f"{self.name} is open in another session")
+            self._owner = owner
+
+    def release(self, owner: object) -> None:
+        """Give the device back; nothing happens unless `owner` has it."""
+        with self._mutex:
+            if self._owner is owner:
+                self._owner = None
+
+    @contextmanager
+    def using(self) -> Iterator[Transport]:
+        """The path to the device, while the block runs.  Raises TransportError when it is not there."""
+        transport = self.open()
+        try:
+            yield transport
+        finally:
+            self.close()
+
+    def open(self) -> Transport:
+        """The path to the device, shared by all who use it; one `close` for each `open`.
+
+        Raises TransportError when the device is not there.
+        """
+        with self._mutex:
+            if self._transport is None:
+                self._transport = self._backend.open(self.serial)
+            self._users += 1
+            return _OneAtATime(self._transport, self.lock)
+
+    def close(self) -> None:
+        """End one use of the path."""
+        with self._mutex:
+            self._users -= 1
+            if self._users == 0 and self._transport is not None:
+                self._transport.close()
+                self._transport = None
+
+    def info(self) -> m.DeviceInfo:
+        """The entry of CONFIG_GET_TAPE_INFO or CONFIG_GET_SCSI_INFO."""
+        product = self._backend.product(self.serial) or "not attached"
+        return m.DeviceInfo(product.encode(), (m.DeviceCapability(self.name.encode()),))
+
+
+class _OneAtATime(Transport):
+    """A path on which a second thread waits for its turn.  Closing is the unit's."""
+
+    def __init__(self, inner: Transport, lock: threading.RLock) -> None:
+        self.name = inner.name
+        self._inner = inner
+        self._lock = lock
+
+    def execute(
+        self,
+        cdb: bytes,
+        *,
+        data_out: DataOut = b"",
+        data_in_length: int = 0,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> Completion:
+        """Deliver one command; see `Transport.execute`."""
+        with self._lock:
+            return self._inner.execute(
+                cdb, data_out=data_out, data_in_length=data_in_length, timeout_s=timeout_s
+            )
+
+    def execute_into(
+        self, cdb: bytes, buffer: memoryview, timeout_s: float = DEFAULT_TIMEOUT_S
+    ) -> Completion:
+        """Deliver one command that sends data; see `Transport.execute_into`."""
+        with self._lock:
+            return self._inner.execute_into(cdb, buffer, timeout_s)
+
+    def buffer(self, size: int) -> memoryview:
+        """The buffer that the device's own path moves fastest."""
+        return self._inner.buffer(size)
+
+    def close(self) -> None:
+        """Nothing: `Unit.close` counts the users."""
+
+
+class Library:
+    """One configured library."""
+
+    def __init__(self, config: LibraryConfig, backend: Backend) -> None:
+        self.changer = Unit(backend, DeviceKind.CHANGER, config.changer)
+        self.drives = {serial: Unit(backend, DeviceKind.DRIVE, serial) for serial in config.drives}
+        self.writable = frozenset(config.writable)
+        self._backend = backend
+        self._addresses: dict[int, str] = {}
+
+    def barcode_in(self, serial: str) -> str | None:
+        """The barcode of the cartridge in a drive, None when the library shows none there.
+
+        Raises TapeError when the changer cannot be asked.
+        """
+        with self.changer.using() as transport:
+            inventory = Changer(transport).inventory()
+        places = self._places(inventory)
+        self._addresses = {element.address: owner for owner, element in places.items()}
+        element = places.get(serial)
+        return element.barcode if element is not None else None
+
+    def moved(self, *addresses: int) -> None:
+        """Note that a DMA had a cartridge carried to or from these elements; none given: any."""
+        for serial, unit in self.drives.items():
+            if (
+                not addresses
+                or not self._addresses
+                or any(self._addresses.get(a) == serial for a in addresses)
+            ):
+                unit.moves += 1
+
+    def close(self) -> None:
+        """Give the devices up."""
+        self._backend.close()
+
+    def _places(self, inventory: Inventory) -> dict[str, Element]:
+        """Drive elements by serial number.
+
+        A library that does not tell all of its drives' serials (no DVCID; tgt's answer is cut short) has
+        them in the order of the configuration.
+        """
+        told = {element.serial: element for element in inventory.drives if element.serial in self.drives}
+        mute = [element for element in inventory.drives if element.serial is None]
+        rest = [serial for serial in self.drives if serial not in told]
+        return {**{serial: told[serial] for serial in told if serial}, **dict(zip(rest, mute, strict=False))}
+
+
+class Libraries:
+    """Every configured library.  Raises ConfigurationError for one that cannot be set up."""
+
+    def __init__(self, libraries: Iterable[Library]) -> None:
+        self.libraries = tuple(libraries)
+
+    @classmethod
+    def from_config(cls, configs: Iterable[LibraryConfig]) -> Libraries:
+        """Set up what `media_server.libraries` lists.  Raises ConfigurationError."""
+        made: list[Library] = []
+        try:
+            made.extend(Library(config, backend_for(config)) for config in configs)
+        except BaseException:
+            for library in made:
+                library.close()
+            raise
+        return cls(made)
+
+    def drive(self, name: bytes) -> tuple[Library, Unit]:
+        """The drive of an NDMP device name, and its library.  Raises RefusalError(NO_DEVICE)."""
+        for library in self.libraries:
+            for unit in library.drives.values():
+                if unit.name.encode() == name:
+                    return library, unit
+        raise _no_device(name, "drive")
+
+    def changer(self, name: bytes) -> tuple[Library, Unit]:
+        """The changer of an NDMP device name, and its library.  Raises RefusalError(NO_DEVICE)."""
+        for library in self.libraries:
+            if library.changer.name.encode() == name:
+                return library, library.changer
+        raise _no_device(name, "changer")
+
+    def tape_info(self) -> tuple[m.DeviceInfo, ...]:
+        """All drives, for CONFIG_GET_TAPE_INFO."""
+        return tuple(unit.info() for library in self.libraries for unit in library.drives.values())
+
+    def scsi_info(self) -> tuple[m.DeviceInfo, ...]:
+        """All changers, for CONFIG_GET_SCSI_INFO."""
+        return tuple(library.changer.info() for library in self.libraries)
+
+    def close(self) -> None:
+        """Give all devices up."""
+        for library in self.libraries:
+            library.close()
+
+
+def _no_device(name: bytes, kind: str) -> RefusalError:
+    shown = name.decode("utf-8", "backslashreplace")
+    return RefusalError(ErrorCode.NO_DEVICE, f"the configuration lists no {kind} named {shown!r}")

@@ -1,0 +1,360 @@
+"""The MOVER interface as a server: requests, variables and the machine (draft-skardal-ndmpv4-04, 3.6).
+
+The data moves in a thread of its own (`mover_stream`, `mover_restore`); requests only set variables, move
+the machine and wake that thread, so MOVER_GET_STATE and MOVER_ABORT are answered while a drive is slow.
+
+Profile compat, the default: a record size that was never set is 10,240; a window of length 0 in IDLE is
+no window, and a window may come between MOVER_LISTEN and the data connection, as in version 3; until it
+comes, nothing fits.  Profile strict is the draft to the letter.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+
+from appliance.mediaserver.answers import answering
+from appliance.mediaserver.mover_restore import RestoreStream
+from appliance.mediaserver.mover_stream import BackupStream, MoverStream
+from appliance.mediaserver.open_drive import OpenDrive
+from appliance.mediaserver.tape_service import TapeService
+from appliance.mediaserver.window import Window
+from appliance.ndmp import dataconn
+from appliance.ndmp import messages as m
+from appliance.ndmp.enums import (
+    ALL_ONES,
+    AddressType,
+    ErrorCode,
+    MoverHaltReason,
+    MoverMode,
+    MoverPauseReason,
+    MoverState,
+    TapeOpenMode,
+)
+from appliance.ndmp.errors import RefusalError
+from appliance.ndmp.session import Handler, Poster
+from appliance.ndmp.states import MOVER, Machine, MoverEvent
+from appliance.ndmp.types import Address
+from appliance.ndmp.xdr import Struct
+from tape.commands import MAX_TRANSFER_6
+
+RECORD_SIZE_DEFAULT = 10240
+"""What DMAs that never set a record size expect, the classic tar record (profile compat)."""
+
+
+NO_WINDOW = Window()
+NOBODY = Address()
+
+
+@dataclasses.dataclass
+class Variables:
+    """The mover's standard variables (draft, 3.6.1.1), new at each return to IDLE.
+
+    Attributes:
+        bytes_in_window: written since the window was set; padding counts.
+        is_window_new: set since the mover paused.
+
+    """
+
+    mode: MoverMode = MoverMode.NOACTION
+    pause_reason: MoverPauseReason = MoverPauseReason.NA
+    halt_reason: MoverHaltReason = MoverHaltReason.NA
+    record_num: int = 0
+    bytes_moved: int = 0
+    seek_position: int = 0
+    bytes_left: int = 0
+    window: Window = NO_WINDOW
+    address: Address = NOBODY
+    bytes_in_window: int = 0
+    is_window_new: bool = False
+
+
+class MoverService:
+    """One session's MOVER service.
+
+    Attributes:
+        lock: guards `variables` and the machine together; never held during I/O.
+
+    """
+
+    def __init__(
+        self, poster: Poster, tape: TapeService, address: str, log: Any = None, *, strict: bool = False
+    ) -> None:
+        """`address`: the node's own, where data connections are listened for and made from."""
+        self.log = log or structlog.get_logger()
+        self.machine: Machine[MoverState, MoverEvent] = Machine("MOVER", MOVER, MoverState.IDLE)
+        self.lock = self.machine.changed
+        self.variables = Variables()
+        self.record_size = 0
+        self._poster = poster
+        self._tape = tape
+        self._address = address
+        self._strict = strict
+        self._stream: MoverStream | None = None
+        # Streams that were aborted may still wait for their last SCSI command.
+        self._streams: list[MoverStream] = []
+        tape.in_use = self._holds_drive
+
+    def handlers(self) -> Mapping[type[Struct], Handler]:
+        """The requests of the MOVER interface."""
+        return {
+            m.MoverGetStateRequest: self._get_state,
+            m.MoverListenRequest: self._listen,
+            m.MoverConnectRequest: self._connect,
+            m.MoverReadRequest: self._read,
+            m.MoverContinueRequest: self._continue,
+            m.MoverCloseRequest: self._close,
+            m.MoverAbortRequest: self._abort,
+            m.MoverStopRequest: self._stop,
+            m.MoverSetWindowRequest: self._set_window,
+            m.MoverSetRecordSizeRequest: self._set_record_size,
+        }
+
+    def close(self) -> None:
+        """End of the session: end the stream, and wait for the command that it is in."""
+        with self.lock:
+            self.machine.try_fire(MoverEvent.ABORT)
+            self._stream = None
+        for stream in self._streams:
+            stream.cancel()
+        for stream in self._streams:
+            stream.join()
+
+    # -- what a stream tells; each is ignored once another stream has taken its place ------------------
+    def accepted(self, stream: MoverStream, peer: Address) -> bool:
+        """The data server connected.  False when the mover was halted meanwhile."""
+        with self.lock:
+            if self._stream is not stream or not self.machine.try_fire(MoverEvent.ACCEPTED):
+                return False
+            self.variables.address = peer
+            return True
+
+    def paused(self, stream: MoverStream, reason: MoverPauseReason, position: int) -> bool:
+        """The stream cannot go on without the DMA.  False when the mover was halted meanwhile."""
+        with self.lock:
+            if self._stream is not stream or not self.machine.try_fire(MoverEvent.PAUSED):
+                return False
+            self.variables.pause_reason = reason
+            self.variables.is_window_new = False
+        self.log.info("mover paused", reason=reason.name, position=position)
+        self._poster.post(m.NotifyMoverPausedPost(reason, position))
+        return True
+
+    def halted(self, stream: MoverStream, reason: MoverHaltReason) -> None:
+        """The stream has ended by itself, its connection is closed."""
+        with self.lock:
+            if self._stream is not stream or not self.machine.try_fire(MoverEvent.HALTED):
+                return
+            self._note_halt(reason)
+        self._tell_halt(reason)
+
+    def drive(self) -> OpenDrive:
+        """The drive that is open now.  Raises RefusalError(DEV_NOT_OPEN)."""
+        return self._tape.drive()
+
+    # -- requests --------------------------------------------------------------------------------------
+    def _get_state(self, _: m.MoverGetStateRequest) -> m.MoverGetStateReply:
+        with self.lock:
+            now = dataclasses.replace(self.variables)
+            state = self.machine.state
+        return m.MoverGetStateReply(
+            mode=now.mode,
+            state=state,
+            pause_reason=now.pause_reason,
+            halt_reason=now.halt_reason,
+            record_size=self.record_size,
+            record_num=now.record_num & 0xFFFFFFFF,
+            bytes_moved=now.bytes_moved,
+            seek_position=now.seek_position,
+            bytes_left_to_read=now.bytes_left,
+            window_offset=now.window.offset,
+            window_length=now.window.length,
+            data_connection_addr=now.address,
+        )
+
+    def _set_record_size(self, request: m.MoverSetRecordSizeRequest) -> m.MoverSetRecordSizeReply:
+        self.machine.check(MoverEvent.SET_RECORD_SIZE)
+        if not 0 < request.length <= MAX_TRANSFER_6:
+            raise RefusalError(
+                ErrorCode.ILLEGAL_ARGS,
+                f"a record of {request.length} bytes; 1 to {MAX_TRANSFER_6} are possible",
+            )
+        with self.lock:
+            self.record_size = request.length
+            self._put_window(NO_WINDOW)
+        return m.MoverSetRecordSizeReply()
+
+    def _set_window(self, request: m.MoverSetWindowRequest) -> m.MoverSetWindowReply:
+        window = Window(request.offset, request.length)
+        with self.lock:
+            state = self.machine.state
+            self.machine.check(MoverEvent.SET_WINDOW)
+            if state is MoverState.LISTEN:
+                self._check_late_window(window)
+            self._default_record_size()
+            window.check()
+            if not window.is_set and (self._strict or state is MoverState.PAUSED):
+                raise RefusalError(ErrorCode.ILLEGAL_ARGS, "a window of length 0")
+            if state is not MoverState.IDLE and not window.fits(self.variables.mode, self.record_size):
+                raise RefusalError(
+                    ErrorCode.ILLEGAL_ARGS, f"{window} does not fit records of {self.record_size}"
+                )
+            self._put_window(window)
+        return m.MoverSetWindowReply()
+
+    def _check_late_window(self, window: Window) -> None:
+        """In LISTEN a window is legal if it is the first one: version 3's order.
+
+        Raises RefusalError(ILLEGAL_STATE).
+        """
+        if self._strict or self.variables.window.is_set or not window.is_set:
+            raise RefusalError(ErrorCode.ILLEGAL_STATE, "MOVER: the window was to be set before MOVER_LISTEN")
+
+    def _put_window(self, window: Window) -> None:
+        self.variables.window = window
+        self.variables.record_num = window.offset // self.record_size
+        self.variables.bytes_in_window = 0
+        self.variables.is_window_new = window.is_set
+
+    def _default_record_size(self) -> None:
+        if self.record_size:
+            return
+        if self._strict:
+            raise RefusalError(ErrorCode.PRECONDITION, "no record size was set")
+        self.record_size = RECORD_SIZE_DEFAULT
+
+    def _listen(self, request: m.MoverListenRequest) -> m.MoverListenReply:
+        self.machine.check(MoverEvent.LISTEN)
+        self._check_start(request.mode, request.addr_type)
+        listener = dataconn.listen(self._address)
+        reply = m.MoverListenReply(connect_addr=dataconn.local_address(listener))
+        make = BackupStream if request.mode is MoverMode.READ else RestoreStream
+        self._begin(MoverEvent.LISTEN, request.mode, make(self, listener=listener))
+        return reply
+
+    def _connect(self, request: m.MoverConnectRequest) -> m.MoverConnectReply:
+        self.machine.check(MoverEvent.CONNECT)
+        self._check_start(request.mode, request.addr.type)
+        # There is no LISTEN here in which it could come later.
+        self._need_window()
+        connection = dataconn.connect(request.addr, self._address)
+        make = BackupStream if request.mode is MoverMode.READ else RestoreStream
+        peer = dataconn.peer_address(connection)
+        self._begin(MoverEvent.CONNECT, request.mode, make(self, connection=connection))
+        with self.lock:
+            self.variables.address = peer
+        return m.MoverConnectReply()
+
+    def _check_start(self, mode: MoverMode, kind: AddressType) -> None:
+        """What LISTEN and CONNECT need (draft, 3.6.2.3 and 3.6.2.4).  Raises RefusalError."""
+        if mode not in (MoverMode.READ, MoverMode.WRITE):
+            raise RefusalError(ErrorCode.ILLEGAL_ARGS, f"mode {mode.name}")
+        if kind is not AddressType.TCP:
+            raise RefusalError(ErrorCode.ILLEGAL_ARGS, f"{kind.name} is not offered")
+        drive = self._check_drive(mode)
+        self._default_record_size()
+        window = self.variables.window
+        if self._strict:
+            self._need_window()
+        if not window.fits(mode, self.record_size):
+            raise RefusalError(ErrorCode.PRECONDITION, f"{window} does not fit records of {self.record_size}")
+        with self._answering("record size", drive):
+            drive.buffer(self.record_size).release()
+
+    def _need_window(self) -> None:
+        if not self.variables.window.is_set:
+            raise RefusalError(ErrorCode.PRECONDITION, "no window was set")
+
+    def _check_drive(self, mode: MoverMode) -> OpenDrive:
+        """The open drive, if it may be used in this mode.  Raises RefusalError."""
+        drive = self._tape.drive()
+        if mode is MoverMode.READ:
+            if drive.mode is TapeOpenMode.READ:
+                raise RefusalError(ErrorCode.PERMISSION, f"{drive.unit.name} is open for reading only")
+            with self._answering("write check", drive):
+                drive.verify_writable()
+        return drive
+
+    def _begin(self, event: MoverEvent, mode: MoverMode, stream: MoverStream) -> None:
+        with self.lock:
+            self.machine.fire(event)
+            self.variables.mode = mode
+            self._stream = stream
+        self._streams = [*(old for old in self._streams if old.is_alive()), stream]
+        # After the reply: whatever the stream meets first must not be told before it.
+        self._poster.after_reply(stream.start)
+
+    def _read(self, request: m.MoverReadRequest) -> m.MoverReadReply:
+        with self.lock:
+            self.machine.check(MoverEvent.READ)
+            stream = self._stream
+            if not isinstance(stream, RestoreStream):
+                raise RefusalError(ErrorCode.ILLEGAL_STATE, "the mover writes tape; there is nothing to read")
+            if not request.length or request.offset + request.length > ALL_ONES:
+                raise RefusalError(
+                    ErrorCode.ILLEGAL_ARGS, f"part {request.offset}+{request.length} of the image"
+                )
+            if self.variables.bytes_left:
+                raise RefusalError(ErrorCode.READ_IN_PROGRESS, "the read before is not finished")
+            self.variables.seek_position = request.offset
+            self.variables.bytes_left = request.length
+        self._poster.after_reply(stream.go)
+        return m.MoverReadReply()
+
+    def _continue(self, _: m.MoverContinueRequest) -> m.MoverContinueReply:
+        self.machine.check(MoverEvent.CONTINUE)
+        self._check_drive(self.variables.mode)
+        with self.lock:
+            if not self.variables.is_window_new:
+                raise RefusalError(ErrorCode.PRECONDITION, "no window was set since the mover paused")
+            self.machine.fire(MoverEvent.CONTINUE)
+            self.variables.pause_reason = MoverPauseReason.NA
+            stream = self._stream
+        if stream is not None:
+            self._poster.after_reply(stream.go)
+        return m.MoverContinueReply()
+
+    def _close(self, _: m.MoverCloseRequest) -> m.MoverCloseReply:
+        self._end(MoverEvent.CLOSE, MoverHaltReason.CONNECT_CLOSED)
+        return m.MoverCloseReply()
+
+    def _abort(self, _: m.MoverAbortRequest) -> m.MoverAbortReply:
+        self._end(MoverEvent.ABORT, MoverHaltReason.ABORTED)
+        return m.MoverAbortReply()
+
+    def _end(self, event: MoverEvent, reason: MoverHaltReason) -> None:
+        """Halt by request; the reply comes first, then the post.  Aborting twice changes nothing."""
+        with self.lock:
+            already = self.machine.state is MoverState.HALTED
+            self.machine.fire(event)
+            if already:
+                return
+            self._note_halt(reason)
+            stream = self._stream
+        if stream is not None:
+            stream.cancel()
+        self._poster.after_reply(lambda: self._tell_halt(reason))
+
+    def _note_halt(self, reason: MoverHaltReason) -> None:
+        self.variables.halt_reason = reason
+        self.variables.pause_reason = MoverPauseReason.NA
+
+    def _tell_halt(self, reason: MoverHaltReason) -> None:
+        self.log.info("mover halted", reason=reason.name, bytes_moved=self.variables.bytes_moved)
+        self._poster.post(m.NotifyMoverHaltedPost(reason))
+
+    def _stop(self, _: m.MoverStopRequest) -> m.MoverStopReply:
+        with self.lock:
+            self.machine.fire(MoverEvent.STOP)
+            self._stream = None
+            self.variables = Variables()
+        return m.MoverStopReply()
+
+    def _holds_drive(self) -> bool:
+        return self.machine.state in (MoverState.LISTEN, MoverState.ACTIVE)
+
+    def _answering(self, request: str, drive: OpenDrive) -> Any:
+        return answering(drive.log.bind(cartridge=drive.barcode), request)

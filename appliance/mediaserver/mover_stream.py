@@ -1,0 +1,298 @@
+"""The thread that moves data between a data connection and a drive; here, from the connection to tape.
+
+A stream lives from MOVER_LISTEN or MOVER_CONNECT to HALTED.  It never waits with a lock held; aborting it
+shuts its sockets and wakes it, and the one SCSI command that it may be in finishes.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import threading
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+from appliance.mediaserver.open_drive import OpenDrive
+from appliance.ndmp import dataconn
+from appliance.ndmp.enums import MoverHaltReason, MoverPauseReason
+from appliance.ndmp.errors import RefusalError
+from tape.errors import EndOfMediumError, TapeError
+
+if TYPE_CHECKING:
+    from appliance.mediaserver.mover_service import MoverService
+
+LISTEN_TIMEOUT_S = 900.0
+"""A listener is an open door: whoever was announced comes within the time that a control connection waits
+for any reply, or not at all."""
+
+_STRAY_BYTES = 4096
+"""What a data server sends on a restore's connection means nothing and is thrown away, so much at a time."""
+
+
+class StreamEnded(Exception):  # noqa: N818 - it is how a stream ends, not always an error
+    """The stream is over: `reason`, or None when the mover was halted by a request."""
+
+    def __init__(self, reason: MoverHaltReason | None) -> None:
+        super().__init__(reason.name if reason else "halted by request")
+        self.reason = reason
+
+
+class MoverStream(ABC):
+    """One data connection and its thread."""
+
+    def __init__(
+        self,
+        service: MoverService,
+        *,
+        listener: socket.socket | None = None,
+        connection: socket.socket | None = None,
+    ) -> None:
+        """Give either a listener, from which one connection is taken, or a connection."""
+        self.service = service
+        self.variables = service.variables
+        self.record_size = service.record_size
+        self.log: Any = service.log
+        self.ended = False
+        self._listener = listener
+        self._socket = connection
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC)
+        self._go = False
+        self._buffer: memoryview | None = None
+        self._drive: OpenDrive | None = None
+        self._mutex = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="mover", daemon=True)
+
+    # -- for the service -------------------------------------------------------------------------------
+    def start(self) -> None:
+        """Start the thread, unless the stream was cancelled before."""
+        self._thread.start()
+
+    def go(self) -> None:
+        """Tell the stream that what it waits for is there: a window, a part to read."""
+        self._go = True
+        self._signal()
+
+    def cancel(self) -> None:
+        """End the stream soon: no further SCSI command is begun."""
+        self.ended = True
+        with self._mutex:
+            dataconn.shut(self._listener)
+            dataconn.shut(self._socket)
+        self._signal()
+
+    def is_alive(self) -> bool:
+        """Whether the thread still runs, or has yet to."""
+        return self._thread.ident is None or self._thread.is_alive()
+
+    def join(self) -> None:
+        """Wait until the thread is gone; after `cancel`."""
+        if self._thread.ident is not None:
+            self._thread.join()
+        else:
+            self._give_back()
+
+    # -- the thread ------------------------------------------------------------------------------------
+    @abstractmethod
+    def transfer(self) -> MoverHaltReason:
+        """Move data until the connection ends.  Raises StreamEnded."""
+
+    def _run(self) -> None:
+        reason: MoverHaltReason | None = MoverHaltReason.INTERNAL_ERROR
+        try:
+            self._accept()
+            reason = self.transfer()
+        except StreamEnded as end:
+            reason = end.reason
+        except Exception as error:
+            self.log.error("mover failed", why=str(error), exc_info=True)
+        finally:
+            self._give_back()
+            if reason is not None and not self.ended:
+                self.service.halted(self, reason)
+
+    def _accept(self) -> None:
+        """Take the one connection, and close the listener."""
+        listener = self._listener
+        if listener is None:
+            return
+        listener.settimeout(LISTEN_TIMEOUT_S)
+        try:
+            connection, _ = listener.accept()
+        except OSError as error:
+            self.log.warning("nobody connected to the mover", why=str(error))
+            raise StreamEnded(None if self.ended else MoverHaltReason.CONNECT_ERROR) from error
+        dataconn.tune(connection)
+        with self._mutex:
+            self._socket = connection
+            self._listener = None
+        listener.close()
+        if self.ended or not self.service.accepted(self, dataconn.peer_address(connection)):
+            raise StreamEnded(None)
+
+    def _give_back(self) -> None:
+        self._release_buffer()
+        with self._mutex:
+            for endpoint in (self._listener, self._socket):
+                if endpoint is not None:
+                    endpoint.close()
+            self._listener = self._socket = None
+            if self._wake >= 0:
+                os.close(self._wake)
+            self._wake = -1
+
+    def _signal(self) -> None:
+        with self._mutex:
+            if self._wake >= 0:
+                os.eventfd_write(self._wake, 1)
+
+    # -- for subclasses --------------------------------------------------------------------------------
+    @property
+    def connection(self) -> socket.socket:
+        """The data connection.  Raises StreamEnded when there is none any more."""
+        if self._socket is None:
+            raise StreamEnded(None)
+        return self._socket
+
+    def wait(self, *, watch: bool) -> None:
+        """Wait for `go`.  With `watch` also for the peer's end of the connection.
+
+        Raises StreamEnded: halted by request, or CONNECT_CLOSED by the peer.
+        """
+        poller = select.poll()
+        poller.register(self._wake, select.POLLIN)
+        if watch:
+            poller.register(self.connection, select.POLLIN)
+        while True:
+            if self.ended:
+                raise StreamEnded(None)
+            if self._go:
+                self._go = False
+                return
+            for descriptor, _ in poller.poll():
+                if descriptor == self._wake:
+                    os.eventfd_read(self._wake)
+                elif self._peer_left():
+                    raise StreamEnded(None if self.ended else MoverHaltReason.CONNECT_CLOSED)
+
+    def _peer_left(self) -> bool:
+        try:
+            return not self.connection.recv(_STRAY_BYTES)
+        except OSError:
+            return True
+
+    def pause(self, reason: MoverPauseReason, position: int, *, watch: bool) -> None:
+        """Pause, and return when the DMA says to continue; the drive may be another one then.
+
+        Raises StreamEnded.
+        """
+        self._release_buffer()
+        if not self.service.paused(self, reason, position):
+            raise StreamEnded(None)
+        self.wait(watch=watch)
+
+    def drive(self) -> OpenDrive:
+        """The drive for this stretch of tape, until the next pause.  Raises StreamEnded."""
+        if self._drive is None:
+            try:
+                self._drive = self.service.drive()
+            except RefusalError as error:
+                raise StreamEnded(MoverHaltReason.INTERNAL_ERROR) from error
+        return self._drive
+
+    def buffer(self) -> memoryview:
+        """Room for one record, in the memory that the drive moves fastest.  Raises TapeError."""
+        if self._buffer is None:
+            self._buffer = self.drive().buffer(self.record_size)
+        return self._buffer
+
+    def _release_buffer(self) -> None:
+        buffer, self._buffer, self._drive = self._buffer, None, None
+        if buffer is not None:
+            buffer.release()
+
+    def medium_failed(self, error: Exception) -> StreamEnded:
+        """The end of a stream whose drive failed, to be raised; logs the one line about it."""
+        drive = self.drive()
+        drive.log.error("mover stopped by the drive", cartridge=drive.barcode, why=str(error))
+        return StreamEnded(MoverHaltReason.MEDIA_ERROR)
+
+
+class BackupStream(MoverStream):
+    """From the data connection to tape: mover mode READ."""
+
+    def transfer(self) -> MoverHaltReason:
+        """Write records until the data server closes the connection; the last one is padded."""
+        while count := self._fill():
+            self._pad(count)
+            self._put(count)
+            if count < self.record_size:
+                break
+        return MoverHaltReason.CONNECT_CLOSED
+
+    def _fill(self) -> int:
+        """Receive one record into the buffer; less at the end of the connection."""
+        try:
+            buffer, count = self.buffer(), 0
+            while count < self.record_size:
+                got = self.connection.recv_into(buffer[count:], 0, socket.MSG_WAITALL)
+                if not got:
+                    break
+                count += got
+        except OSError as error:
+            # A reset is no proper end: what came before it is no whole image.
+            self.log.warning("data connection broke", why=str(error))
+            raise StreamEnded(None if self.ended else MoverHaltReason.CONNECT_ERROR) from error
+        except TapeError as error:
+            raise self.medium_failed(error) from error
+        if self.ended:
+            raise StreamEnded(None)
+        return count
+
+    def _pad(self, count: int) -> None:
+        self.buffer()[count:] = bytes(self.record_size - count)
+
+    def _put(self, count: int) -> None:
+        """Write the record in the buffer, however many windows and cartridges that takes."""
+        while True:
+            with self.service.lock:
+                room = self.variables.window.has_room(self.variables.bytes_in_window, self.record_size)
+            reason = self._write(count) if room else MoverPauseReason.EOW
+            if reason is None:
+                return
+            # The record outlives the buffer: DMAs use the drive, or another one, during the pause.
+            record = bytes(self.buffer())
+            self.pause(reason, 0, watch=False)
+            self._refill(record)
+
+    def _refill(self, record: bytes) -> None:
+        try:
+            self.buffer()[:] = record
+        except TapeError as error:
+            raise self.medium_failed(error) from error
+
+    def _write(self, count: int) -> MoverPauseReason | None:
+        """Write, and return why to pause instead.  Raises StreamEnded."""
+        drive = self.drive()
+        try:
+            # Under the drive's lock: after an abort the DMA may rewind, and nothing is written then.
+            with drive.lock:
+                if self.ended:
+                    raise StreamEnded(None)
+                drive.write(self.buffer())
+                self._account(count)
+        except EndOfMediumError as error:
+            drive.log.info("end of medium", cartridge=drive.barcode, why=str(error))
+            return MoverPauseReason.EOM
+        except (TapeError, RefusalError) as error:
+            raise self.medium_failed(error) from error
+        return None
+
+    def _account(self, count: int) -> None:
+        with self.service.lock:
+            self.variables.bytes_moved += count
+            self.variables.record_num += 1
+            self.variables.bytes_in_window += self.record_size
+
+
+__all__ = ["LISTEN_TIMEOUT_S", "BackupStream", "MoverStream", "StreamEnded"]

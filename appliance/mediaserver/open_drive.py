@@ -1,0 +1,475 @@
+"""A drive that a session has open: TAPE requests and the mover's stream both go through here.
+
+What NDMP wants and SCSI does not give is done here (draft-skardal-ndmpv4-04, 3.4.1 to 3.4.8): the tape
+stays before a filemark that a read met; early warning fails one write and only one; data is followed by
+a filemark; a cartridge whose barcode is not listed is not written.
+
+After a read met a filemark the tape stands physically behind it, and here a flag says that it counts as
+standing before it: most DMAs skip the mark next, and a real drive takes seconds to turn round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Any, TypeVar
+
+from appliance.mediaserver.libraries import Library, Unit, Whereabouts
+from appliance.ndmp.enums import ErrorCode, TapeFlag, TapeOpenMode
+from appliance.ndmp.errors import RefusalError
+from tape.device import MAX_UNIT_ATTENTIONS
+from tape.drive import Drive
+from tape.errors import (
+    BlankCheckError,
+    DeviceError,
+    EndOfMediumError,
+    FilemarkError,
+    IllegalRequestError,
+    MediumError,
+    NoMediumError,
+    NotReadyError,
+    TapeError,
+    UnitAttentionError,
+    WriteProtectedError,
+)
+from tape.sense import Sense, SenseKey
+from tape.transport import Completion, DataOut
+
+READY_TIMEOUT_S = 300.0
+"""A drive that says "becoming ready" threads a cartridge: up to two minutes for LTO, more after recovery."""
+
+T = TypeVar("T")
+
+
+class LogicalEndError(EndOfMediumError):
+    """Early warning was met by the write before: this one was not done, the next one will be."""
+
+
+class _Warning(Enum):
+    """How far a DMA knows of early warning: the write after it fails, once (draft, 3.4.6)."""
+
+    NONE = auto()
+    PENDING = auto()
+    TOLD = auto()
+
+
+class OpenDrive:
+    """A drive, from TAPE_OPEN to TAPE_CLOSE.  Every method takes the drive's lock.
+
+    Methods raise TapeError as the drive has it, and RefusalError(PERMISSION) for a write that the open
+    mode or the list of writable barcodes forbids.
+
+    Attributes:
+        mode: as opened.
+        barcode: of the cartridge, None when not known.
+        media_error: the last operation ended with a medium error.
+
+    """
+
+    def __init__(
+        self, library: Library, unit: Unit, mode: TapeOpenMode, log: Any, *, strict: bool = False
+    ) -> None:
+        """Raises TransportError when the drive is not there.  `strict`: filemarks as the draft has them."""
+        self.mode = mode
+        self.unit = unit
+        self.lock = unit.lock
+        self.barcode: str | None = None
+        self.media_error = False
+        self.log = log.bind(drive=unit.serial)
+        self._library = library
+        self._strict = strict
+        self._transport = unit.open()
+        self._drive = Drive(self._transport)
+        self._moves = unit.moves
+        self._protected = False
+        self._verified = False
+        self._unmarked = False
+        self._before_mark = False
+        self._warning = _Warning.NONE
+
+    # -- opening and closing -------------------------------------------------------------------------
+    def prepare(self) -> None:
+        """Do the I/O of TAPE_OPEN.  The tape is not moved, unless it was just loaded.
+
+        Raises NoMediumError and NotReadyError (not in raw mode), WriteProtectedError and
+        RefusalError(PERMISSION) for read/write mode.
+        """
+        with self.lock:
+            try:
+                attention = self._absorb()
+            except (NoMediumError, NotReadyError):
+                if self.mode is not TapeOpenMode.RAW:
+                    raise
+                return
+            self._set_up(attention)
+        if self.mode is TapeOpenMode.RDWR:
+            self.verify_writable()
+
+    def _absorb(self) -> bool:
+        """Wait until the drive is ready, and return whether it had something to tell on the way."""
+        told = False
+        for _ in range(MAX_UNIT_ATTENTIONS):
+            try:
+                self._drive.test_ready()
+            except UnitAttentionError:
+                told = True
+            except NotReadyError:
+                told = True
+                self._drive.wait_ready(READY_TIMEOUT_S)
+            else:
+                break
+        return told
+
+    def _set_up(self, attention: bool) -> None:
+        """Learn what is loaded and where it stands; records of variable length from now on."""
+        self._moves = self.unit.moves
+        self._verified = self._unmarked = self._before_mark = False
+        self._warning = _Warning.NONE
+        try:
+            self._drive.set_variable_block()
+        except IllegalRequestError as error:
+            self.log.warning("the drive does not take variable records", why=str(error))
+        self._protected = self._drive.write_protected()
+        self.barcode = self._look()
+        last = self.unit.last_seen
+        position = self._drive.position()
+        if position is not None and position.bop:
+            self._stand_at(0, 0)
+        elif last is None or attention or last.barcode != self.barcode:
+            self._stand_at(None, None)
+            if position is None and self._is_another(last):
+                # tgt and mhvtl keep the old position after a load (tape.md, fault 11).
+                self._drive.rewind()
+        elif position is None or position.block == last.block:
+            self._stand_at(last.file_number, last.block_number)
+        else:
+            self._stand_at(None, None)
+
+    def _is_another(self, last: Whereabouts | None) -> bool:
+        return last is not None and self.barcode is not None and last.barcode != self.barcode
+
+    def _stand_at(self, file_number: int | None, block_number: int | None) -> None:
+        self._drive.file_number, self._drive.block_number = file_number, block_number
+
+    def _look(self) -> str | None:
+        """The cartridge's barcode; None, with a log line, when the changer does not tell."""
+        try:
+            return self._library.barcode_in(self.unit.serial)
+        except TapeError as error:
+            self.log.warning("the changer does not tell what is in the drive", why=str(error))
+            return None
+
+    def finish(self) -> None:
+        """Do the I/O of TAPE_CLOSE: the implicit filemark, and a real position before a mark."""
+        with self.lock:
+            self._mark_if_needed()
+            self._stand_before_mark()
+
+    def leave(self) -> None:
+        """Give the path up, noting where the tape stands; never fails."""
+        with self.lock:
+            self._remember()
+            self.unit.close()
+
+    def _remember(self) -> None:
+        try:
+            position = self._drive.position()
+        except TapeError:
+            self.unit.last_seen = None
+            return
+        block = position.block if position is not None else None
+        numbers = (None, None) if self._before_mark else (self._drive.file_number, self._drive.block_number)
+        self.unit.last_seen = Whereabouts(self.barcode, block, *numbers)
+
+    # -- may we write? -------------------------------------------------------------------------------
+    def verify_writable(self) -> None:
+        """Make sure that this cartridge may be written.
+
+        Raises RefusalError(PERMISSION) for read mode and for a cartridge that is not listed,
+        WriteProtectedError for a set tab.
+        """
+        if self.mode is TapeOpenMode.READ:
+            raise RefusalError(ErrorCode.PERMISSION, f"{self.unit.name} is open for reading only")
+        with self.lock:
+            self._notice_moves()
+            if self._verified:
+                return
+            if self.barcode is None:
+                self.barcode = self._look()
+            if self.barcode not in self._library.writable:
+                self._refuse()
+            if self._protected:
+                raise WriteProtectedError("the cartridge's tab is set", device=self.unit.name)
+            self._verified = True
+
+    def _refuse(self) -> None:
+        which = f"cartridge {self.barcode}" if self.barcode else "a cartridge whose barcode is not known"
+        text = f"{which} in {self.unit.name} is not listed as writable in the configuration"
+        self.log.warning("write refused", cartridge=self.barcode, why=text)
+        raise RefusalError(ErrorCode.PERMISSION, text)
+
+    # -- records -------------------------------------------------------------------------------------
+    def read(self, count: int) -> bytes:
+        """One record, at most `count` bytes of it.
+
+        Raises FilemarkError, the tape then counts as standing before the mark; BlankCheckError at the end
+        of data.
+        """
+        with self.lock:
+            return self._operate(lambda: self._reading(lambda: self._drive.read(count)))
+
+    def read_into(self, buffer: memoryview) -> int:
+        """As `read`, into a buffer, for the mover: exact record sizes only (tape.md, fault 1).
+
+        Raises DeviceError also for a record longer than the buffer: its end would be lost.
+        """
+        with self.lock:
+            count = self._operate(lambda: self._reading(lambda: self._drive.read_into(buffer)), patient=False)
+            actual = self._drive.last_record_length
+            if actual > len(buffer):
+                what = f"the record has {actual} bytes, the mover's record size is {len(buffer)}"
+                raise DeviceError(what, device=self._drive.name)
+            return count
+
+    def _reading(self, read: Callable[[], T]) -> T:
+        if self._before_mark:
+            raise FilemarkError("the tape stands before a filemark", device=self._drive.name)
+        try:
+            return read()
+        except FilemarkError:
+            self._before_mark = True
+            raise
+
+    def write(self, record: DataOut) -> None:
+        """Write one record.
+
+        Raises LogicalEndError once after early warning, EndOfMediumError when the tape is full.
+        """
+        with self.lock:
+            self.verify_writable()
+            if self._warning is _Warning.PENDING:
+                self._warning = _Warning.TOLD
+                raise LogicalEndError("early warning: little room is left", device=self._drive.name)
+            early = self._operate(lambda: self._writing(record), patient=False)
+            self._unmarked = True
+            if early and self._warning is _Warning.NONE:
+                self._warning = _Warning.PENDING
+
+    def _writing(self, record: DataOut) -> bool:
+        self._stand_before_mark()
+        return self._drive.write(record)
+
+    def write_filemarks(self, count: int) -> None:
+        """Write filemarks; early warning is no error (draft, 3.4.5, NDMP_MTIO_EOF)."""
+        with self.lock:
+            self.verify_writable()
+            self._operate(lambda: self._marking(count), patient=False)
+
+    def _marking(self, count: int) -> None:
+        self._stand_before_mark()
+        self._drive.write_filemarks(count)
+        self._unmarked = False
+
+    def _mark_if_needed(self) -> None:
+        if not self._unmarked:
+            return
+        self._unmarked = False
+        try:
+            self._drive.write_filemarks(1)
+        except EndOfMediumError as error:
+            # A full tape needs no mark: the end of data follows.  REW must not fail for that.
+            self.log.info("no room for the implicit filemark", cartridge=self.barcode, why=str(error))
+
+    # -- moving --------------------------------------------------------------------------------------
+    def rewind(self) -> None:
+        """Go to the beginning, after the implicit filemark."""
+        with self.lock:
+            self._operate(self._rewinding)
+
+    def _rewinding(self) -> None:
+        self._mark_if_needed()
+        self._drive.rewind()
+        self._before_mark = False
+        self._warning = _Warning.NONE
+
+    def unload(self) -> None:
+        """Eject the cartridge, after the implicit filemark: what follows it would be lost as on rewind."""
+        with self.lock:
+            self._operate(self._unloading)
+
+    def _unloading(self) -> None:
+        self._mark_if_needed()
+        self._drive.unload()
+        self._verified = self._before_mark = False
+        self._warning = _Warning.NONE
+        self.barcode = None
+
+    def test_ready(self) -> None:
+        """Raise NoMediumError or NotReadyError unless the drive could do I/O now."""
+        with self.lock:
+            self._notice_moves()
+            try:
+                self._drive.test_ready()
+            except UnitAttentionError:
+                self._settle()
+
+    def space_filemarks(self, count: int) -> int:
+        """Pass filemarks, backwards if negative; return how many were left.
+
+        Forwards the tape then stands behind the last mark, backwards before it.
+        """
+        with self.lock:
+            self._mark_if_strict()
+            left = self._operate(lambda: self._spacing_filemarks(count))
+            self._moved(count, left)
+            return left
+
+    def _spacing_filemarks(self, count: int) -> int:
+        if count and self._before_mark:
+            # The mark before which the tape counts as standing has physically been passed.
+            self._before_mark = False
+            count -= 1
+            if count == 0:
+                return 0
+            left = self._space(self._drive.space_filemarks, count)
+            # Backwards, the mark that never was passed for the DMA is not part of what is left.
+            return left if count > 0 else min(left, -count - 1)
+        return self._space(self._drive.space_filemarks, count)
+
+    def space_records(self, count: int) -> int:
+        """Pass records, backwards if negative; return how many were left.
+
+        A filemark stops it, on the side it came from (draft, 3.4.5); so do end of data and the beginning
+        of the tape: `stopped_at_mark` tells which.
+        """
+        with self.lock:
+            self._mark_if_strict()
+            left = self._operate(lambda: self._spacing_records(count))
+            self._moved(count, left)
+            return left
+
+    @property
+    def stopped_at_mark(self) -> bool:
+        """Whether the tape counts as standing before a filemark."""
+        return self._before_mark
+
+    def _spacing_records(self, count: int) -> int:
+        if self._before_mark:
+            if count > 0:
+                return count
+            self._stand_before_mark()
+        left = self._space(self._drive.space_records, count)
+        if left and isinstance(self._drive.last_stop, FilemarkError):
+            if count > 0:
+                self._before_mark = True
+            else:
+                self._drive.space_filemarks(1)
+        return left
+
+    def _space(self, space: Callable[[int], int], count: int) -> int:
+        """Space; where a drive stops and does not say how far it came, a count of one is still exact."""
+        try:
+            return space(count)
+        except (FilemarkError, BlankCheckError, EndOfMediumError):
+            if abs(count) != 1:
+                raise
+            return 1
+
+    def _moved(self, count: int, left: int) -> None:
+        if abs(count) != left:
+            self._unmarked = False
+            if count < 0:
+                self._warning = _Warning.NONE
+
+    def _mark_if_strict(self) -> None:
+        if self._strict:
+            self._operate(self._mark_if_needed)
+
+    def _stand_before_mark(self) -> None:
+        """Have the tape stand physically where it counts as standing."""
+        if self._before_mark:
+            self._before_mark = False
+            self._drive.space_filemarks(-1)
+
+    # -- everything else -----------------------------------------------------------------------------
+    def execute(
+        self, cdb: bytes, data_out: bytes, data_in_length: int, timeout_s: float, *, harmless: bool
+    ) -> Completion:
+        """Deliver a DMA's own command.
+
+        Unless it is `harmless` (asks only), the position is not known afterwards (draft, 3.4.1), and the
+        cartridge is looked at again before the next write.
+        """
+        with self.lock:
+            self._stand_before_mark()
+            done = self._transport.execute(
+                cdb, data_out=data_out, data_in_length=data_in_length, timeout_s=timeout_s
+            )
+            told = Sense.parse(done.sense).key == SenseKey.UNIT_ATTENTION
+            if told or not harmless:
+                self._stand_at(None, None)
+                self._verified = False
+                self.barcode = None
+            return done
+
+    def buffer(self, size: int) -> memoryview:
+        """The memory that this drive moves fastest.  Raises TapeError when it cannot move so much."""
+        with self.lock:
+            return self._transport.buffer(size)
+
+    @property
+    def file_number(self) -> int | None:
+        """Filemarks between the beginning and here; None when not known.  Takes no lock."""
+        number = self._drive.file_number
+        if number is None or not self._before_mark:
+            return number
+        return number - 1
+
+    @property
+    def block_number(self) -> int | None:
+        """Records between the last filemark and here; None when not known.  Takes no lock."""
+        return None if self._before_mark else self._drive.block_number
+
+    @property
+    def flags(self) -> TapeFlag:
+        """Flags of TAPE_GET_STATE, as last known.  Takes no lock."""
+        flags = TapeFlag.NOREWIND
+        if self._protected:
+            flags |= TapeFlag.WR_PROT
+        if self.media_error:
+            flags |= TapeFlag.ERROR
+        return flags
+
+    def _operate(self, action: Callable[[], T], *, patient: bool = True) -> T:
+        """Do something, again after a change that the drive told of first if `patient`.
+
+        A write is not repeated: the cartridge may be another one now.
+        """
+        self.media_error = False
+        self._notice_moves()
+        try:
+            return action()
+        except (UnitAttentionError, NotReadyError):
+            self._settle()
+            if not patient:
+                raise
+        except MediumError:
+            self.media_error = True
+            raise
+        return action()
+
+    def _notice_moves(self) -> None:
+        """See whether a robot was in this drive since; some drives say nothing of it (tape.md, fault 11)."""
+        if self._moves != self.unit.moves:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Start anew after a reset or a change of the cartridge."""
+        self._moves = self.unit.moves
+        self._verified = False
+        self.barcode = None
+        self._absorb()
+        self._set_up(attention=True)
+
+
+__all__ = ["READY_TIMEOUT_S", "LogicalEndError", "OpenDrive"]

@@ -1,0 +1,125 @@
+"""The SCSI interface as a server, for changers (draft-skardal-ndmpv4-04, 3.3).
+
+A session may have a changer and a drive open at once, which the draft forbids (2.11.4) and DMAs with one
+connection for tape and robot do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+
+from appliance.mediaserver import cdb
+from appliance.mediaserver.answers import answering
+from appliance.mediaserver.libraries import Libraries, Library, Unit
+from appliance.ndmp import messages as m
+from appliance.ndmp.enums import ErrorCode
+from appliance.ndmp.errors import RefusalError
+from appliance.ndmp.session import Handler
+from appliance.ndmp.xdr import Struct
+from tape.commands import MOVE_MEDIUM, name_of
+from tape.sense import Sense
+from tape.transport import Completion, ScsiStatus, Transport
+
+
+class ScsiService:
+    """One session's SCSI service."""
+
+    def __init__(self, libraries: Libraries, log: Any = None) -> None:
+        self.log = log or structlog.get_logger()
+        self._libraries = libraries
+        self._open_changer: tuple[Library, Unit, Transport] | None = None
+
+    def handlers(self) -> Mapping[type[Struct], Handler]:
+        """The requests of the SCSI interface."""
+        return {
+            m.ScsiOpenRequest: self._open,
+            m.ScsiCloseRequest: self._close,
+            m.ScsiGetStateRequest: self._get_state,
+            m.ScsiResetDeviceRequest: self._reset,
+            m.ScsiExecuteCdbRequest: self._execute_cdb,
+        }
+
+    def close(self) -> None:
+        """End of the session: give the changer back."""
+        opened, self._open_changer = self._open_changer, None
+        if opened is not None:
+            _, unit, _ = opened
+            unit.close()
+            unit.release(self)
+            self.log.info("changer closed", changer=unit.serial)
+
+    def _open(self, request: m.ScsiOpenRequest) -> m.ScsiOpenReply:
+        """Open without I/O to the device (draft, 3.3.1)."""
+        if self._open_changer is not None:
+            raise RefusalError(ErrorCode.DEVICE_OPENED, "a changer is open in this session")
+        library, unit = self._libraries.changer(request.device)
+        unit.claim(self)
+        try:
+            with answering(self.log.bind(changer=unit.serial), "SCSI_OPEN"):
+                transport = unit.open()
+        except BaseException:
+            unit.release(self)
+            raise
+        self._open_changer = library, unit, transport
+        self.log.info("changer opened", changer=unit.serial)
+        return m.ScsiOpenReply()
+
+    def _close(self, _: m.ScsiCloseRequest) -> m.ScsiCloseReply:
+        self._opened()
+        self.close()
+        return m.ScsiCloseReply()
+
+    def _get_state(self, _: m.ScsiGetStateRequest) -> m.ScsiGetStateReply:
+        """Devices are known by serial number; bus addresses mean nothing here and are zero."""
+        self._opened()
+        return m.ScsiGetStateReply()
+
+    def _reset(self, _: m.ScsiResetDeviceRequest) -> m.ScsiResetDeviceReply:
+        self._opened()
+        raise RefusalError(ErrorCode.NOT_SUPPORTED, "a reset might hit other devices")
+
+    def _execute_cdb(self, request: m.ScsiExecuteCdbRequest) -> m.ScsiExecuteCdbReply:
+        library, unit, transport = self._opened()
+        effect = cdb.checked(cdb.CHANGER, request.flags, request.cdb, request.datain_length, request.dataout)
+        log = self.log.bind(changer=unit.serial)
+        try:
+            with answering(log, f"SCSI_EXECUTE_CDB {name_of(request.cdb)}"):
+                done = transport.execute(
+                    request.cdb,
+                    data_out=request.dataout,
+                    data_in_length=cdb.wanted(request.flags, request.datain_length),
+                    timeout_s=cdb.seconds(request.timeout),
+                )
+        finally:
+            # Also when the command failed: a robot may stop half way.
+            if effect is cdb.Effect.MOVES:
+                library.moved(*_addresses(request.cdb))
+        self._tell(log, request.cdb, done)
+        return m.ScsiExecuteCdbReply(
+            status=done.status,
+            dataout_length=len(request.dataout),
+            datain=done.data,
+            ext_sense=done.sense,
+        )
+
+    def _tell(self, log: Any, command: bytes, done: Completion) -> None:
+        """One line for a command that did not simply succeed, its sense in words."""
+        if done.status != ScsiStatus.GOOD:
+            sense = Sense.parse(done.sense).text if done.sense else ""
+            log.info("changer says", command=name_of(command), status=done.status, sense=sense)
+
+    def _opened(self) -> tuple[Library, Unit, Transport]:
+        if self._open_changer is None:
+            raise RefusalError(ErrorCode.DEV_NOT_OPEN, "no changer is open in this session")
+        return self._open_changer
+
+
+def _addresses(command: bytes) -> tuple[int, ...]:
+    """Where a cartridge came from and went to; none for a command that is not MOVE MEDIUM: anywhere."""
+    if command[0] != MOVE_MEDIUM.opcode or len(command) < MOVE_MEDIUM.length:
+        return ()
+    fields = MOVE_MEDIUM.decode(command)
+    return fields["source"], fields["destination"]
