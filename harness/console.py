@@ -23,6 +23,7 @@ from typing import BinaryIO
 
 import serial
 
+from harness import netns
 from harness.errors import InfrastructureError
 
 # A reader wakes this often to see whether it should end.
@@ -66,7 +67,8 @@ def record(port: serial.SerialBase, log: Path, stop: threading.Event) -> None:
         stamper = LineStamper(out)
         while not stop.is_set():
             try:
-                data = port.read(max(1, min(port.in_waiting, _READ_BYTES)))
+                data = port.read(1)
+                data += port.read(min(getattr(port, "in_waiting", 0), _READ_BYTES))
             except (OSError, serial.SerialException):
                 # The machine was switched off: its pty is gone, and so is what we could read.
                 stamper.feed(b"\n[console closed]\n")
@@ -99,19 +101,19 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def start_recorder(
-    consoles: Mapping[str, Path], errors: Path, inside: Callable[[list[str]], list[str]] = list
-) -> int:
+def start_recorder(consoles: Mapping[str, Path], errors: Path, namespace: str | None = None) -> int:
     """Start the background recorder; return its process id once every console is open.
 
-    `inside` may change its command line, so that it runs in the lab's network namespace: there it reaches
-    consoles on the lab's network, and is found when the lab goes down.
+    It runs in the lab's network namespace: there it reaches consoles on the lab's network, and is found
+    when the lab goes down.
     """
     command = [sys.executable, "-m", "harness.console", *(f"{url}={log}" for url, log in consoles.items())]
+    if namespace is not None:
+        command = netns.argv_inside(namespace, command)
     root = str(Path(__file__).resolve().parents[1])
     with errors.open("ab") as log:
         process = subprocess.Popen(
-            inside(command),
+            command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,

@@ -184,7 +184,8 @@ class _Builder:
         )
         playbook = shlex.quote(str(ansible / "image.yml"))
         # Some environments set a locale that the machine does not have, and ansible insists on UTF-8.
-        return f'env LC_ALL=C.UTF-8 {environment} ansible-playbook -c community.general.chroot -i "$1," {playbook}'
+        command = 'ansible-playbook -c community.general.chroot -i "$1,"'
+        return f"env LC_ALL=C.UTF-8 {environment} {command} {playbook}"
 
     def _narrate(self, line: str) -> None:
         """Pass on what a person waiting wants to read: mmdebstrap's steps and ansible's task names."""
@@ -228,7 +229,7 @@ class _Builder:
             "spanreel-root",
             "-m",
             "0",
-            # Checksums of metadata protect against disks that lie; this one is a file, read by an emulated CPU.
+            # Checksums of metadata protect against disks that lie; this is a file, read by an emulated CPU.
             "-O",
             "^metadata_csum",
             "-E",

@@ -1,4 +1,4 @@
-"""This machine's own apt sources, reduced to what an appliance image is made from.
+"""The host's own apt sources, reduced to what an appliance image is made from.
 
 A workstation has sources of other vendors too.  They are left out: only stanzas that offer Debian's component
 `main` for the recipe's release (or its updates or security suite) count.

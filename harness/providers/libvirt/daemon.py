@@ -49,7 +49,7 @@ log_outputs = "2:file:{log}"
 """
 
 
-# Debian's libvirtd refuses to start without this user, whatever its configuration says.  It is made by a package
+# Debian's libvirtd refuses to start without this user, whatever its configuration says.  A package makes it
 # that would also bring systemd's services and a firewall; here it exists in the daemon's own view only.
 COMPILED_USER = "libvirt-qemu"
 _PASSWD_LINE = f"{COMPILED_USER}:x:64055:64055::/nonexistent:/usr/sbin/nologin\n"
@@ -165,7 +165,8 @@ class LibvirtDaemon:
         if not _user_exists():
             etc = self._names.libvirt / "etc"
             mounts += [f"mount --bind '{etc}/{name}' /etc/{name}" for name in ("passwd", "group")]
-        daemon = f"exec libvirtd --config /etc/libvirt/libvirtd.conf --pid-file '{self._names.runtime}/libvirtd.pid'"
+        pid_file = f"{self._names.runtime}/libvirtd.pid"
+        daemon = f"exec libvirtd --config /etc/libvirt/libvirtd.conf --pid-file '{pid_file}'"
         return "; ".join(["set -e", *mounts, daemon])
 
 

@@ -15,7 +15,7 @@ from harness.providers.libvirt.domain import Machine, domain_xml, network_xml
 from harness.providers.libvirt.names import BRIDGE, NETWORK
 from harness.ssh import Ssh
 
-# Five machines cold on two emulated processors need half a minute; a busy CI host has needed three times that.
+# Five machines cold on two emulated processors need half a minute; a busy CI host more.
 BOOT_SECONDS = 300.0
 _POLL_SECONDS = 0.3
 # What the initrd and the kernel say when there is no point in waiting longer.
@@ -62,7 +62,12 @@ def destroy(connection: Any, names: Sequence[str]) -> None:
 
 
 def wait_for_ssh(
-    ssh: Ssh, console: Path, offset: int, is_running: Callable[[], bool], progress: Callable[[str], None]
+    ssh: Ssh,
+    console: Path,
+    offset: int,
+    is_running: Callable[[], bool],
+    is_cancelled: Callable[[], bool],
+    progress: Callable[[str], None],
 ) -> None:
     """Return when the machine lets us in; fail at once when its console shows that it never will.
 
@@ -75,6 +80,8 @@ def wait_for_ssh(
             break
         except OSError:
             pass
+        if is_cancelled():
+            raise InfrastructureError(f"{ssh.node}: not waited for, another machine failed")
         last = _last_line(console, offset)
         fatal = next((word for word in _FATAL_CONSOLE_LINES if word in last), None)
         if fatal or not is_running() or time.monotonic() > deadline:

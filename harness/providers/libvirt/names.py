@@ -67,5 +67,5 @@ class Names:
         return "52:54:00:" + ":".join(f"{byte:02x}" for byte in digest[:3])
 
     def target(self, index: int, library: Library) -> str:
-        """iSCSI name of a library's target."""
+        """Return the iSCSI name of a library's target."""
         return f"iqn.2026-11.example.spanreel:{self.lab.name}.{index}.{library.changer.lower()}"

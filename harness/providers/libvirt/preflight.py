@@ -29,8 +29,8 @@ _MEMORY_OVERHEAD_MIB = 200
 _IMAGE_MIB = 2500
 # A machine's writes to its root file system.
 _OVERLAY_MIB = 300
-# Seed, restored tree, extracted tree, restored parts, snapshots: how often the seed lies on data disks; and the
-# cartridges hold it as often as the main job backs it up.
+# Seed, restored tree, extracted tree, restored parts, snapshots: how often the seed lies on data disks; and
+# the cartridges hold it as often as the main job backs it up.
 _SEED_COPIES = 10
 
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -47,6 +48,9 @@ class LibvirtProvider(Provider):
         self._cache = Cache()
         self._daemon = LibvirtDaemon(self._names, self._cache.root / "libvirt")
         self._tape = TapeDaemon(self._names.netns, self._names.runtime)
+        # Set when one machine failed: the others need not be waited for.
+        self._cancelled = threading.Event()
+        self._console_offsets: dict[str, int] = {}
         quiet_errors()
 
     # --- life -----------------------------------------------------------------------------------
@@ -81,9 +85,7 @@ class LibvirtProvider(Provider):
                 self._tape.start(targets)
             self._daemon.start()
         self._power_on(absent, image, product)
-        with ThreadPoolExecutor(max_workers=len(absent)) as pool:
-            # list() raises the first error; the others have ended by then.
-            list(pool.map(self._bring_up, absent))
+        self._in_parallel(self._bring_up, absent)
 
     def install(self, node: Node, files: Sequence[NodeFile]) -> None:
         """Write configuration files over SSH."""
@@ -101,7 +103,7 @@ class LibvirtProvider(Provider):
 
     def down(self) -> None:
         """Switch everything off and remove it; works on half-made labs and twice."""
-        for ssh in self._ssh.values():
+        for ssh in self.__dict__.get("_ssh", {}).values():
             ssh.close()
         if netns.exists(self._names.netns):
             self._switch_off()
@@ -215,20 +217,41 @@ class LibvirtProvider(Provider):
 
     def _power_on(self, nodes: Sequence[Node], image: Image, product: Product) -> None:
         """Make all machines paused, record their consoles, then let them go together."""
+        ssh = self._ssh  # makes the keys, once, before several threads want them
+        assert len(ssh) == len(self.topology.nodes)
         kvm = use_kvm()
         with self.events.stepping("", "power on", "KVM" if kvm else "emulated processors"):
             self._console_offsets = machines.console_sizes(self.consoles())
             with self._daemon.connected() as connection:
                 machines.ensure_network(connection, self._names.host_address())
-                recordings = {}
-                for node in nodes:
+                recordings: dict[str, Path] = {}
+
+                def create(node: Node) -> None:
                     machine = self._machine(node, image, product, kvm=kvm)
                     recordings[machines.create_paused(connection, machine)] = self._names.console_log(node)
-                inside: Callable[[list[str]], list[str]] = lambda argv: netns.argv_inside(
-                    self._names.netns, argv
+
+                self._in_parallel(create, nodes)
+                console.start_recorder(
+                    recordings, self._names.logs / "console-recorder.log", self._names.netns
                 )
-                console.start_recorder(recordings, self._names.logs / "console-recorder.log", inside)
                 machines.set_going(connection, [self._names.domain(node) for node in nodes])
+
+    def _in_parallel(self, work: Callable[[Node], None], nodes: Sequence[Node]) -> None:
+        """Do something with every node at once; the first failure is raised and ends all waiting."""
+        failures: list[Exception] = []
+
+        def guarded(node: Node) -> None:
+            try:
+                work(node)
+            except Exception as error:  # noqa: BLE001 - kept, and raised below
+                failures.append(error)
+                self._cancelled.set()
+
+        self._cancelled.clear()
+        with ThreadPoolExecutor(max_workers=len(nodes)) as pool:
+            list(pool.map(guarded, nodes))
+        if failures:
+            raise failures[0]
 
     def _machine(self, node: Node, image: Image, product: Product, *, kvm: bool) -> Machine:
         folder = self.lab.node_folder(node.name)
@@ -273,7 +296,8 @@ class LibvirtProvider(Provider):
         ssh, log = self._ssh[node.name], self._names.console_log(node)
         with self.events.stepping(node.name, "boot") as progress:
             offset = self._console_offsets[node.name]
-            machines.wait_for_ssh(ssh, log, offset, lambda: self.alive()[node.name], progress)
+            is_running = lambda: self.alive()[node.name]  # noqa: E731
+            machines.wait_for_ssh(ssh, log, offset, is_running, self._cancelled.is_set, progress)
             progress("SSH answers")
         folders = [self.paths(node).scratch]
         if node.has(FILE_SERVER):

@@ -40,6 +40,16 @@ exit 1
 """
 
 
+_DISKS_SCRIPT = """\
+exec 2>&1
+unit=spanreel-disks.service
+systemctl start "$unit" || { journalctl -q -o cat -n 5 -u "$unit"; exit 1; }
+for folder; do
+    mkdir -p -- "$folder" || exit 1
+done
+"""
+
+
 def files_archive(files: Sequence[NodeFile]) -> bytes:
     """Configuration files as a tar archive with owners and modes; secrets belong to the product's user."""
     out = io.BytesIO()
@@ -86,8 +96,4 @@ def stop(ssh: Ssh, roles: Sequence[str]) -> None:
 
 def wait_for_disks(ssh: Ssh, folders: Sequence[str]) -> None:
     """Return when the data disks are mounted and `folders` on them exist."""
-    script = (
-        "systemctl start spanreel-disks.service || { journalctl -q -o cat -n 5 -u spanreel-disks.service; exit 1; }; "
-        'for d; do mkdir -p -- "$d" || exit 1; done'
-    )
-    ssh.run(["sh", "-c", f"exec 2>&1; {script}", "sh", *folders])
+    ssh.run(["sh", "-c", _DISKS_SCRIPT, "sh", *folders])

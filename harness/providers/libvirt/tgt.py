@@ -52,7 +52,7 @@ class Target:
         return [ScsiUnit(self.name, lun, PORTAL, ISCSI_PORT) for lun in range(1, self.changer_lun + 1)]
 
     def image_commands(self) -> Iterator[Command]:
-        """tgtimg commands that make what is not there: cartridges keep their contents between runs."""
+        """Commands that make what is not there: cartridges keep their contents between runs."""
         if not (self.tapes / "notape").exists():
             yield _image("", 1, "clean", self.tapes / "notape")
         for barcode in self.library.slots:
@@ -60,7 +60,7 @@ class Target:
                 yield _image(barcode, self.library.capacity_mib, "data", self.tapes / barcode)
 
     def admin_commands(self) -> Iterator[Command]:
-        """tgtadm arguments that describe the library to the daemon."""
+        """What describes the library to the daemon, as arguments of tgtadm."""
         yield self._op("new", "target", f"--targetname={self.name}")
         for lun, serial in enumerate(self.library.drives, start=1):
             backing = str(self.tapes / "notape")
