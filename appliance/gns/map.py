@@ -29,7 +29,7 @@ NAME_LENGTH_MAX: Final = 255
 # file or peer from filling memory.
 JUNCTIONS_MAX: Final = 10_000
 
-# Below this name file servers keep what clients reach only through referrals (see nfs.py).
+# Below this name file servers keep what clients reach only through referrals (see nfs_plan.py).
 RESERVED_NAME: Final = b".spanreel"
 
 # Node names stand in certificates, host names and file names.
