@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import select
 import sys
 import traceback
 from collections.abc import Sequence
@@ -21,12 +22,15 @@ from typing import Final, NamedTuple
 
 import click
 
-from appliance.errors import ExitCode, SpanreelError
+from appliance.errors import ExitCode, InfrastructureError, SpanreelError
 
 ENTRY_POINT_GROUP: Final = "spanreel.commands"
 
 # Set to anything, it adds the traceback below the line that people get.
 TRACEBACK_VARIABLE: Final = "SPANREEL_TRACEBACK"
+
+# The process's own, whatever sys.stdout is replaced with.
+_STDOUT_DESCRIPTOR: Final = 1
 
 # 128 + SIGINT, as a shell reports it.
 EXIT_INTERRUPTED: Final = 130
@@ -91,6 +95,16 @@ class LazyGroup(click.Group):
         entry = COMMANDS.get(cmd_name) or extensions().get(cmd_name)
         return _load(cmd_name, entry) if entry else None
 
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command called.
+
+        click would end any broken pipe with exit code 1 and not a word, be it stdout's or a peer's.
+        """
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            return _leave_broken_pipe(error)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the table of commands from the names, importing none of them."""
         known = {**extensions(), **COMMANDS}
@@ -142,11 +156,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
         error.show()
         return ExitCode.USAGE
     except click.UsageError as error:
-        return _report(f"{error.format_message().rstrip('.')}; see `{_command_path(error)} --help`", ExitCode.USAGE)
+        return _report(
+            f"{error.format_message().rstrip('.')}; see `{_command_path(error)} --help`", ExitCode.USAGE
+        )
     except click.ClickException as error:
         return _report(error.format_message(), ExitCode.USAGE)
-    except BrokenPipeError:
-        return _leave_broken_pipe()
     except OSError as error:
         # What no command put into words: a full disk, a missing directory, a refused right.
         return _report(str(error), ExitCode.INFRASTRUCTURE)
@@ -164,10 +178,14 @@ def _report(text: str, exit_code: int) -> int:
     return exit_code
 
 
-def _leave_broken_pipe() -> int:
-    # The reader (`| head`) has gone, which is its right.  Python would complain once more when it
-    # flushes stdout at exit, so stdout goes where nobody minds.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _leave_broken_pipe(error: BrokenPipeError) -> ExitCode:
+    """End quietly when nobody reads stdout any more (`| head`); a peer that hung up is an error."""
+    stdout = select.poll()
+    stdout.register(_STDOUT_DESCRIPTOR, 0)
+    if not any(events & select.POLLERR for _, events in stdout.poll(0)):
+        raise InfrastructureError(f"a connection was closed by the other end: {error}") from error
+    # Python would complain once more when it flushes stdout at exit.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT_DESCRIPTOR)
     return ExitCode.COMPLETE
 
 

@@ -51,6 +51,7 @@ def plant(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], N
         (InfrastructureError("fs2 does not answer"), 3, "spanreel: fs2 does not answer"),
         (SpanreelError("two\nlines"), 1, "spanreel: two lines"),
         (OSError(28, "No space left on device", "/x"), 3, "No space left on device: '/x'"),
+        (BrokenPipeError(32, "Broken pipe"), 3, "closed by the other end"),
         (click.BadParameter("must be absolute"), 2, "must be absolute"),
         (KeyboardInterrupt(), 130, "spanreel: interrupted"),
     ],
@@ -146,7 +147,7 @@ def test_every_command_has_help_with_an_example(name: str, capsys: pytest.Captur
 
 
 def test_a_reader_that_leaves_early_is_no_error() -> None:
-    """`spanreel --help | true` ends quietly."""
+    """A command whose output nobody reads any more ends quietly, as complete."""
     with subprocess.Popen(
         [sys.executable, "-m", "appliance.cli", "config", "file-server", "--example"],
         cwd=CHECKOUT,
