@@ -1,0 +1,270 @@
+"""A backup: one image for each path, one after the other, in one job."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from appliance.backupserver import jobs, media
+from appliance.backupserver.catalogue import Catalogue
+from appliance.backupserver.connect import explain
+from appliance.backupserver.history import HistoryWriter
+from appliance.backupserver.jobs import Job, Status
+from appliance.backupserver.leases import Leases
+from appliance.backupserver.media import Image, Segment
+from appliance.backupserver.operation import Halts, Operation
+from appliance.backupserver.peers import Context, Peers, open_peers
+from appliance.backupserver.totals import Totals
+from appliance.errors import JobError, SpanreelError
+from appliance.ndmp import messages as m
+from appliance.ndmp.enums import ALL_ONES, DataHaltReason, ErrorCode, MoverMode, MoverPauseReason
+from appliance.ndmp.errors import NdmpError, ReplyError
+from appliance.ndmp.types import Pval
+from appliance.text import show_path
+
+BUTYPE: Final = b"tar"
+"""The backup type: the pax stream that GNU tar reads."""
+
+STORE_EVERY_POLLS: Final = 5
+"""Polls between two updates of the job's row, so that `spanreel jobs` shows it growing."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to back up."""
+
+    paths: tuple[bytes, ...]
+    entry: str
+    level: int = 0
+
+
+def without_nested(paths: Sequence[bytes]) -> tuple[bytes, ...]:
+    """The paths in their order, without those that another one contains."""
+    kept: list[bytes] = []
+    for path in dict.fromkeys(paths):
+        others = (other for other in paths if other != path)
+        if not any(path.startswith(other.rstrip(b"/") + b"/") for other in others):
+            kept.append(path)
+    return tuple(kept)
+
+
+def run(context: Context, request: Request) -> Job:
+    """Run a backup in the foreground and return how it ended.
+
+    Whatever ends it is in the catalogue.  Raises SpanreelError when it failed, KeyboardInterrupt when it
+    was interrupted.
+    """
+    catalogue = context.catalogue
+    job = jobs.create(catalogue, request.paths, request.entry, request.level)
+    leases = Leases(catalogue, f"job {job}")
+    try:
+        with _recorded(catalogue, job), open_peers(context, request.entry, leases) as peers:
+            status = Backup(context, peers, job, request).run()
+        jobs.finish(catalogue, job, status)
+    finally:
+        leases.release_all()
+        context.screen.close()
+    return jobs.get(catalogue, job)
+
+
+@contextmanager
+def _recorded(catalogue: Catalogue, job: int) -> Iterator[None]:
+    """Enter why a job failed, and say it in one line."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        jobs.finish(catalogue, job, Status.ABORTED, "interrupted")
+        raise
+    except NdmpError as error:
+        jobs.finish(catalogue, job, Status.FAILED, str(error))
+        raise explain(error) from error
+    except BaseException as error:
+        jobs.finish(catalogue, job, Status.FAILED, str(error) or type(error).__name__)
+        raise
+
+
+class Backup:
+    """The images of one job, over sessions that are open."""
+
+    def __init__(self, context: Context, peers: Peers, job: int, request: Request) -> None:
+        self._context = context
+        self._peers = peers
+        self._job = job
+        self._request = request
+        self._totals = Totals(context, peers.events, job)
+
+    def run(self) -> Status:
+        """Write every image.  Raises SpanreelError or NdmpError; what is on tape by then is catalogued."""
+        try:
+            for number, path in enumerate(self._request.paths, 1):
+                self._image(number, path)
+            self._peers.shelf.put_away()
+        finally:
+            self._totals.store()
+        return self._totals.status
+
+    def _image(self, number: int, root: bytes) -> None:
+        settings = self._context.config.backup_server
+        assert settings is not None
+        catalogue = self._context.catalogue
+        image = media.add_image(catalogue, self._job, number, root, settings.record_size)
+        history = HistoryWriter(
+            catalogue.path, image.id, lambda text: self._peers.events.add_line("error", text)
+        )
+        self._peers.events.history = history.put
+        self._totals.begin(history)
+        writing = Writing(self._peers, self._totals, catalogue, image, self._job, self._request.level)
+        try:
+            halts = writing.run()
+        finally:
+            self._peers.events.history = None
+            history.finish()
+            self._totals.take_lines()
+        self._judge(root, halts)
+        self._totals.end(halts.moved, writing.environment)
+
+    def _judge(self, root: bytes, halts: Halts) -> None:
+        """Raise JobError unless everything that was sent is on tape."""
+        if halts.good and halts.processed == halts.moved:
+            return
+        what = f"the backup of {show_path(root)} failed"
+        if halts.good:
+            raise JobError(
+                f"{what}: {self._request.entry} sent {halts.processed} bytes, {halts.moved} are on tape"
+            )
+        if halts.data in (DataHaltReason.SUCCESSFUL, DataHaltReason.CONNECT_ERROR):
+            raise JobError(
+                f"{what}: the media server stopped with {halts.mover.name}{self._totals.last_words}"
+            )
+        raise JobError(
+            f"{what}: {self._request.entry} stopped with {halts.data.name}{self._totals.last_words}"
+        )
+
+
+class Writing(Operation):
+    """One image on its way to tape, over as many cartridges as it takes."""
+
+    def __init__(
+        self, peers: Peers, totals: Totals, catalogue: Catalogue, image: Image, job: int, level: int
+    ) -> None:
+        super().__init__(peers)
+        self.environment: dict[bytes, bytes] = {}
+        self._totals = totals
+        self._catalogue = catalogue
+        self._image = image
+        self._job = str(job)
+        self._level = level
+        self._segment: Segment | None = None
+        self._polls = 0
+
+    def run(self) -> Halts:
+        """Write the image and the marks behind it.
+
+        Raises NdmpError or SpanreelError, when what is on tape has been catalogued as far as it goes.
+        """
+        try:
+            self._begin_segment(1, 0)
+            self.connect(MoverMode.READ, self._image.record_size, 0, ALL_ONES)
+            self._start()
+            halts = self.watch()
+            if halts.good:
+                self._keep_environment()
+            self.stop()
+        except BaseException:
+            self._rescue(self.abort())
+            raise
+        if halts.good:
+            self._end(halts.moved)
+        else:
+            self._rescue(halts.moved)
+        return halts
+
+    def _start(self) -> None:
+        values = [
+            (b"FILESYSTEM", self._image.root),
+            (b"TYPE", BUTYPE),
+            (b"HIST", b"f"),
+            (b"LEVEL", str(self._level).encode()),
+            (b"UPDATE", b"y"),
+        ]
+        media.set_environment(self._catalogue, self._image, values)
+        environment = tuple(Pval(name, value) for name, value in values)
+        try:
+            self.peers.data.do(m.DataStartBackupRequest(BUTYPE, environment))
+        except ReplyError as error:
+            self._totals.take_lines()
+            raise JobError(
+                f"{error.peer} refused to back up {show_path(self._image.root)}: "
+                f"{_REFUSALS.get(error.code, error.code.name)}{self._totals.last_words}"
+            ) from error
+
+    def _keep_environment(self) -> None:
+        reply = self.peers.data.call(m.DataGetEnvRequest(), m.DataGetEnvReply)
+        values = [(pair.name, pair.value) for pair in reply.env]
+        self.environment = dict(values)
+        if values:
+            media.set_environment(self._catalogue, self._image, values)
+
+    def on_paused(self, pause: m.NotifyMoverPausedPost) -> None:
+        """The cartridge is full: go on with the next one."""
+        moved = self.peers.mover.call(m.MoverGetStateRequest(), m.MoverGetStateReply).bytes_moved
+        if pause.reason is not MoverPauseReason.EOM:
+            raise JobError(f"the mover paused with {pause.reason.name}, which a backup does not expect")
+        assert self._segment is not None, "the mover runs within a segment"
+        number = self._segment.number
+        self._end_segment(moved)
+        self.peers.shelf.set_full()
+        if self.data_halt not in (None, DataHaltReason.SUCCESSFUL):
+            # There is nothing worth another cartridge.
+            self.peers.mover.do(m.MoverCloseRequest())
+            return
+        self._begin_segment(number + 1, moved)
+        self.peers.mover.do(m.MoverSetWindowRequest(moved, ALL_ONES - moved))
+        self.peers.mover.do(m.MoverContinueRequest())
+
+    def on_read(self, read: m.NotifyDataReadPost) -> None:
+        """A data server that wants to read during a backup."""
+        raise JobError(f"the file server asks to read at {read.offset}, during a backup")
+
+    def on_poll(self, data: m.DataGetStateReply, mover: m.MoverGetStateReply) -> None:
+        """Show and store how far the image is."""
+        del data
+        self._polls += 1
+        barcode = self.peers.shelf.tape.barcode
+        self._totals.show(self._image.root, mover.bytes_moved, barcode)
+        if self._polls % STORE_EVERY_POLLS == 0:
+            self._totals.store()
+
+    def _begin_segment(self, number: int, start: int) -> None:
+        self._segment = self.peers.shelf.begin_segment(self._image, number, start, self._job, self._level)
+
+    def _end_segment(self, moved: int) -> None:
+        segment, self._segment = self._segment, None
+        assert segment is not None, "a segment is ended once"
+        self.peers.shelf.end_segment(self._image, segment, moved - segment.start)
+
+    def _end(self, moved: int) -> None:
+        if self._segment is not None:
+            self._end_segment(moved)
+        media.end_image(self._catalogue, self._image, moved)
+
+    def _rescue(self, moved: int | None) -> None:
+        """Close what a failed image left on tape, so that the cartridge goes on being used.
+
+        Where nothing came after the header, the header is left to be written over by the next job.
+        """
+        if not moved:
+            return
+        with contextlib.suppress(NdmpError, SpanreelError):
+            self._end(moved)
+
+
+_REFUSALS = {
+    ErrorCode.ILLEGAL_ARGS: "no such global path, or a setting it does not know",
+    ErrorCode.FILE_NOT_FOUND: "no such global path",
+    ErrorCode.PERMISSION: "the account has no right to it",
+    ErrorCode.NOT_AUTHORIZED: "the account has no right to it",
+}

@@ -1,0 +1,233 @@
+"""File history: from posts into the catalogue, and back out by path.
+
+Paths are bytes from the backup root and begin with "/"; "/" is the root itself.  A row holds the path
+of its directory and its name, so that a directory is one range of the primary key and a subtree two.
+"""
+
+from __future__ import annotations
+
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from appliance.backupserver.catalogue import Catalogue, signed, unsigned
+from appliance.errors import InfrastructureError
+from appliance.ndmp import messages as m
+from appliance.ndmp.endpoint import Received
+from appliance.ndmp.enums import ALL_ONES, FileType
+from appliance.ndmp.errors import NdmpError
+from appliance.ndmp.types import FileStat
+
+QUEUE_POSTS: Final = 64
+"""Posts that wait for the writer, some 100 KiB each.  When it is full the reader waits, and TCP makes the
+data server wait: memory does not grow with the number of files."""
+
+BATCH_ROWS: Final = 20_000
+"""Rows of one transaction: large enough that its fsync costs nothing, well below a second of work."""
+
+BATCH_AGE_S: Final = 1.0
+"""A row waits no longer than this for its transaction, so that `spanreel jobs` shows a living count."""
+
+Row = tuple[int, bytes, bytes, int, int, int, int, int, int, int, int]
+
+_INSERT = "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_NO_STAT = FileStat()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One name in an image; `path` begins at the backup root."""
+
+    path: bytes
+    node: int = ALL_ONES
+    offset: int = ALL_ONES
+    type: FileType = FileType.OTHER
+    mode: int = 0
+    size: int = 0
+    mtime: int = 0
+    owner: int = 0
+    group: int = 0
+
+
+def split(path: bytes) -> tuple[bytes, bytes]:
+    """A path as directory and name: "/a/b" is "/a" and "b", "/a" is "/" and "a", "/" is "" and ""."""
+    if path == b"/":
+        return b"", b""
+    parent, _, name = path.rpartition(b"/")
+    return parent or b"/", name
+
+
+def join(parent: bytes, name: bytes) -> bytes:
+    """The reverse of `split`."""
+    if not parent:
+        return b"/"
+    return (b"" if parent == b"/" else parent) + b"/" + name
+
+
+def rows_of(image: int, post: m.FhAddFilePost) -> Iterator[Row]:
+    """The rows of one post.  Entries without a UNIX name in absolute form are left out."""
+    for file in post.files:
+        name = file.names[0].path if file.names else b""
+        if not name.startswith(b"/"):
+            continue
+        stat = file.stats[0] if file.stats else _NO_STAT
+        yield (
+            image,
+            *split(b"/" + name.strip(b"/")),
+            signed(file.node),
+            signed(file.fh_info),
+            int(stat.ftype),
+            stat.fattr,
+            signed(stat.size),
+            stat.mtime,
+            stat.owner,
+            stat.group,
+        )
+
+
+class HistoryWriter:
+    """Takes posts as they come and inserts them from one thread, with a connection of its own.
+
+    `put` may be called from the thread that reads the control connection.  `problem` is told, once, what
+    the server sent that cannot be stored.
+    """
+
+    def __init__(self, catalogue: Path, image: int, problem: Callable[[bytes], None]) -> None:
+        self.rows = 0
+        self._path = catalogue
+        self._image = image
+        self._problem = problem
+        self._told = False
+        self._failure: Exception | None = None
+        self._queue: queue.Queue[Received | None] = queue.Queue(QUEUE_POSTS)
+        self._thread = threading.Thread(target=self._run, name="file-history", daemon=True)
+        self._thread.start()
+
+    def put(self, post: Received) -> None:
+        """Take one file history post; waits while the writer is behind."""
+        self._queue.put(post)
+
+    def finish(self) -> None:
+        """Wait until everything is stored.  Raises InfrastructureError when something could not be."""
+        self._queue.put(None)
+        self._thread.join()
+        if self._failure is not None:
+            raise InfrastructureError(f"cannot store the file history in {self._path}: {self._failure}")
+
+    def _run(self) -> None:
+        try:
+            # Not durable on its own: the job's last, durable, commit makes all before it durable.
+            with Catalogue(self._path, durable=False) as catalogue:
+                self._store(catalogue)
+        except (sqlite3.Error, InfrastructureError) as error:
+            self._failure = error
+            self._drain()
+
+    def _drain(self) -> None:
+        """Go on taking posts, or the reader would wait for ever."""
+        while self._queue.get() is not None:
+            pass
+
+    def _store(self, catalogue: Catalogue) -> None:
+        batch: list[Row] = []
+        due = time.monotonic() + BATCH_AGE_S
+        while True:
+            try:
+                post = self._queue.get(timeout=max(0.0, due - time.monotonic()) if batch else None)
+            except queue.Empty:
+                post = None
+                ended = False
+            else:
+                ended = post is None
+            if post is not None:
+                if not batch:
+                    due = time.monotonic() + BATCH_AGE_S
+                batch.extend(self._decode(post))
+            if batch and (ended or len(batch) >= BATCH_ROWS or time.monotonic() >= due):
+                self._insert(catalogue, batch)
+                batch = []
+            if ended:
+                return
+
+    def _insert(self, catalogue: Catalogue, batch: list[Row]) -> None:
+        with catalogue.transaction() as connection:
+            connection.executemany(_INSERT, batch)
+        self.rows += len(batch)
+
+    def _decode(self, post: Received) -> list[Row]:
+        try:
+            body = post.body()
+        except NdmpError as error:
+            self._tell_once(f"file history was lost: {error}")
+            return []
+        if isinstance(body, m.FhAddFilePost):
+            return list(rows_of(self._image, body))
+        self._tell_once(f"file history was lost: the server sends {post.name}, which was not asked for")
+        return []
+
+    def _tell_once(self, text: str) -> None:
+        if not self._told:
+            self._told = True
+            self._problem(text.encode())
+
+
+def _entry(row: sqlite3.Row) -> Entry:
+    return Entry(
+        join(row["parent"], row["name"]),
+        unsigned(row["node"]),
+        unsigned(row["offset"]),
+        FileType(row["type"]),
+        row["mode"],
+        unsigned(row["size"]),
+        row["mtime"],
+        row["owner"],
+        row["grp"],
+    )
+
+
+def lookup(catalogue: Catalogue, image: int, path: bytes) -> Entry | None:
+    """The entry of one path.
+
+    A directory that has no row of its own, because the server does not report the way to a changed file,
+    is found by what is in it.
+    """
+    row = catalogue.connection.execute(
+        "SELECT * FROM file WHERE image = ? AND parent = ? AND name = ?", (image, *split(path))
+    ).fetchone()
+    if row is not None:
+        return _entry(row)
+    within = next(descendants(catalogue, image, path), None)
+    return None if within is None else Entry(path, type=FileType.DIR)
+
+
+def children(catalogue: Catalogue, image: int, directory: bytes) -> Iterator[Entry]:
+    """What lies directly in a directory, by name."""
+    for row in catalogue.connection.execute(
+        "SELECT * FROM file WHERE image = ? AND parent = ? ORDER BY name", (image, directory)
+    ):
+        yield _entry(row)
+
+
+def descendants(catalogue: Catalogue, image: int, directory: bytes) -> Iterator[Entry]:
+    """What lies in a directory and below: first its own entries, then directory by directory, bytewise."""
+    yield from children(catalogue, image, directory)
+    # "/" is the byte before "0": the paths of all directories below "/a" lie between "/a/" and "/a0".
+    stem = directory.rstrip(b"/")
+    for row in catalogue.connection.execute(
+        "SELECT * FROM file WHERE image = ? AND parent > ? AND parent < ? ORDER BY parent, name",
+        (image, stem + b"/", stem + b"0"),
+    ):
+        yield _entry(row)
+
+
+def count(catalogue: Catalogue, image: int) -> int:
+    """How many names the catalogue holds of an image."""
+    found: int = catalogue.connection.execute(
+        "SELECT count(*) FROM file WHERE image = ?", (image,)
+    ).fetchone()[0]
+    return found

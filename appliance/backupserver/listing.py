@@ -1,0 +1,56 @@
+"""What a job holds, as one tree of global paths over its images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from appliance.backupserver import history, media
+from appliance.backupserver.catalogue import Catalogue
+from appliance.backupserver.history import Entry
+from appliance.backupserver.jobs import Job
+from appliance.backupserver.media import Image
+from appliance.backupserver.nlist import is_within, relative
+from appliance.ndmp.enums import FileType
+
+
+def list_path(catalogue: Catalogue, job: Job, path: bytes, recursive: bool) -> Iterator[Entry] | None:
+    """What a directory of the job holds, or the file itself; None when the job does not hold the path.
+
+    A directory above the job's paths shows the way to them.
+    """
+    images = media.images(catalogue, job.id)
+    for image in images:
+        if is_within(path, image.root):
+            return _within(catalogue, image, path, recursive)
+    below = [image for image in images if is_within(image.root, path)]
+    return _above(catalogue, below, path, recursive) if below else None
+
+
+def _global(image: Image, entry: Entry) -> Entry:
+    """An entry by its global path."""
+    inner = b"" if entry.path == b"/" else entry.path
+    return replace(entry, path=image.root.rstrip(b"/") + inner or b"/")
+
+
+def _within(catalogue: Catalogue, image: Image, path: bytes, recursive: bool) -> Iterator[Entry] | None:
+    inner = relative(path, image.root) or b"/"
+    entry = history.lookup(catalogue, image.id, inner)
+    if entry is None:
+        return None
+    if entry.type is not FileType.DIR:
+        return iter((_global(image, entry),))
+    found = history.descendants if recursive else history.children
+    return (_global(image, one) for one in found(catalogue, image.id, inner))
+
+
+def _above(catalogue: Catalogue, images: list[Image], path: bytes, recursive: bool) -> Iterator[Entry]:
+    shown = set()
+    for image in images:
+        first = relative(image.root, path).split(b"/")[1]
+        step = path.rstrip(b"/") + b"/" + first
+        if step not in shown:
+            shown.add(step)
+            yield Entry(step, type=FileType.DIR)
+        if recursive:
+            yield from (_global(image, one) for one in history.descendants(catalogue, image.id, b"/"))

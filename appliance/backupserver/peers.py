@@ -1,0 +1,87 @@
+"""The sessions of one job: the file server's, the media server's two, and what they have in common."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from appliance.backupserver import leases as lease_names
+from appliance.backupserver.catalogue import Catalogue
+from appliance.backupserver.connect import connect
+from appliance.backupserver.events import Events
+from appliance.backupserver.leases import Lease, Leases
+from appliance.backupserver.library import Library
+from appliance.backupserver.progress import Screen
+from appliance.backupserver.shelf import Shelf
+from appliance.config import NodeConfig
+from appliance.errors import JobError
+from appliance.ndmp.client import Client
+
+DRIVE_WAIT_S: Final = 3600.0
+"""A job waits this long for a drive that another job has: a long job's time.  Beyond that, ask people."""
+
+DRIVE_POLL_S: Final = 1.0
+"""Between two looks whether a drive is free."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every job needs, whatever it does."""
+
+    config: NodeConfig
+    catalogue: Catalogue
+    screen: Screen
+
+
+@dataclass(frozen=True)
+class Peers:
+    """The open sessions of a job, and the drive it has."""
+
+    data: Client
+    mover: Client
+    events: Events
+    shelf: Shelf
+
+
+@contextmanager
+def open_peers(context: Context, entry: str, leases: Leases) -> Iterator[Peers]:
+    """Log in everywhere, then wait for a drive.
+
+    Raises InfrastructureError, ConfigurationError or JobError.
+    """
+    assert context.config.backup_server is not None, "the command checked it"
+    settings = context.config.backup_server
+    source = context.config.node.address
+    events = Events()
+    with ExitStack() as stack:
+        data = stack.enter_context(connect(settings.server(entry), source, events.on_post))
+        mover = stack.enter_context(connect(settings.server(settings.media), source, events.on_post))
+        robot = stack.enter_context(connect(settings.server(settings.media), source))
+        serial = take_drive(leases, settings.drives, context.screen)
+        library = Library(robot, settings.changer, settings.drives)
+        shelf = Shelf(settings, context.catalogue, leases, library, mover, serial, context.screen.note)
+        stack.callback(shelf.tape.close_quietly)
+        yield Peers(data, mover, events, shelf)
+
+
+def take_drive(leases: Leases, drives: tuple[str, ...], screen: Screen) -> str:
+    """Take the lease of a free drive, waiting for one.  Raises JobError when none becomes free in time."""
+    deadline = time.monotonic() + DRIVE_WAIT_S
+    told = False
+    while True:
+        holders: list[Lease] = []
+        for serial in drives:
+            holder = leases.take(lease_names.drive(serial))
+            if holder is None:
+                return serial
+            holders.append(holder)
+        text = "no free drive: " + "; ".join(map(str, holders))
+        if time.monotonic() >= deadline:
+            raise JobError(text)
+        if not told:
+            screen.note(f"waiting, {text}")
+            told = True
+        time.sleep(DRIVE_POLL_S)

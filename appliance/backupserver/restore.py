@@ -1,0 +1,259 @@
+"""A restore: from each image the names asked for, through the same road backwards."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from appliance.backupserver import media, nlist
+from appliance.backupserver.backup import BUTYPE
+from appliance.backupserver.connect import explain
+from appliance.backupserver.events import Line
+from appliance.backupserver.jobs import Job, Status
+from appliance.backupserver.leases import Leases
+from appliance.backupserver.media import Image, Segment
+from appliance.backupserver.nlist import Part
+from appliance.backupserver.operation import Halts, Operation
+from appliance.backupserver.peers import Context, Peers, open_peers
+from appliance.backupserver.totals import VENDOR_TOTALS
+from appliance.errors import JobError
+from appliance.ndmp import messages as m
+from appliance.ndmp.enums import DataHaltReason, ErrorCode, MoverMode, MoverPauseReason, RecoveryStatus
+from appliance.ndmp.errors import NdmpError, ReplyError
+from appliance.ndmp.types import Name, Pval
+from appliance.text import path_json, show_path
+
+EXISTING: Final = b"EXISTING"
+"""What to do with files that are there already: overwrite, keep or newer."""
+
+READ_TRIES: Final = 20
+READ_RETRY_S: Final = 0.02
+"""A mover ends a read within milliseconds of its last byte; a poll of one second would show in every file."""
+
+LINES_MAX: Final = 1000
+"""Log lines kept for the result of one restore; all are counted and shown as they come."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to restore, where to, and through which file server."""
+
+    job: Job
+    paths: tuple[bytes, ...]
+    to: bytes | None
+    existing: str
+    entry: str
+
+
+@dataclass
+class Result:
+    """How a restore ended, name by name."""
+
+    job: int
+    status: Status = Status.COMPLETE
+    bytes: int = 0
+    problems: int = 0
+    names: list[tuple[Name, RecoveryStatus]] = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
+
+    def document(self) -> dict[str, Any]:
+        """The result for `--json`."""
+        return {
+            "job": str(self.job),
+            "status": self.status.value,
+            "bytes": self.bytes,
+            "problems": self.problems,
+            "names": [
+                {**path_json(name.destination_path), "result": status.name.lower()}
+                for name, status in self.names
+            ],
+            "messages": [{"severity": line.severity, **path_json(line.text, "text")} for line in self.lines],
+        }
+
+
+def run(context: Context, request: Request) -> Result:
+    """Run a restore in the foreground.
+
+    Raises ConfigurationError for paths that the job does not hold, SpanreelError when the restore failed.
+    """
+    parts = nlist.plan(context.catalogue, request.job, request.paths, request.to)
+    for part in parts:
+        if part.image.length is None:
+            raise JobError(f"job {request.job.id} is {request.job.status.value}: its image has no known end")
+    leases = Leases(context.catalogue, f"restore of job {request.job.id}")
+    result = Result(request.job.id)
+    try:
+        with open_peers(context, request.entry, leases) as peers:
+            for part in parts:
+                _restore(context, peers, request, part, result)
+            peers.shelf.put_away()
+    except NdmpError as error:
+        raise explain(error) from error
+    finally:
+        leases.release_all()
+        context.screen.close()
+    result.status = _status(result)
+    return result
+
+
+def _status(result: Result) -> Status:
+    """All good is complete; nothing found at all is a failure; the rest is in between."""
+    missing = [status is RecoveryStatus.FAILED_NOT_FOUND for _, status in result.names]
+    if missing and all(missing):
+        return Status.FAILED
+    bad = any(status is not RecoveryStatus.SUCCESSFUL for _, status in result.names)
+    return Status.PROBLEMS if bad or result.problems else Status.COMPLETE
+
+
+def _restore(context: Context, peers: Peers, request: Request, part: Part, result: Result) -> None:
+    peers.events.expect({name.original_path for name in part.names})
+    reading = Reading(context, peers, part, request, result)
+    try:
+        halts = reading.run()
+    finally:
+        reading.take_lines()
+    result.bytes += halts.moved
+    for name in part.names:
+        # A server that says nothing of a name, though it must, has halted successfully at least.
+        result.names.append((name, peers.events.results.get(name.original_path, RecoveryStatus.SUCCESSFUL)))
+    if not halts.good:
+        raise JobError(_failure(request, part, halts, reading.last_words))
+
+
+def _failure(request: Request, part: Part, halts: Halts, last_words: str) -> str:
+    what = f"the restore of {show_path(part.names[0].destination_path)} failed"
+    if halts.data in (DataHaltReason.SUCCESSFUL, DataHaltReason.CONNECT_ERROR):
+        return f"{what}: the media server stopped with {halts.mover.name}{last_words}"
+    return f"{what}: {request.entry} stopped with {halts.data.name}{last_words}"
+
+
+def recover_environment(
+    stored: Sequence[tuple[bytes, bytes]], root: bytes, existing: str
+) -> tuple[Pval, ...]:
+    """The environment of DATA_START_RECOVER: what the backup returned, and what to do with existing files."""
+    values = [(name, value) for name, value in stored if name not in VENDOR_TOTALS and name != EXISTING]
+    if not any(name == b"FILESYSTEM" for name, _ in values):
+        values.append((b"FILESYSTEM", root))
+    return tuple(Pval(name, value) for name, value in [*values, (EXISTING, existing.encode())])
+
+
+def next_segment(
+    segments: Sequence[Segment], current: Segment, pause: m.NotifyMoverPausedPost
+) -> Segment | None:
+    """Where the mover goes on after a pause; None when the image is at its end.
+
+    A seek to a place that the current window holds is none: the mover met the window's end.
+    """
+    if pause.reason is MoverPauseReason.SEEK and not current.holds(pause.seek_position):
+        return next((segment for segment in segments if segment.holds(pause.seek_position)), None)
+    later = [segment for segment in segments if segment.start > current.start]
+    return later[0] if later else None
+
+
+class Reading(Operation):
+    """One image on its way from tape, from as many cartridges as the data server asks for."""
+
+    def __init__(self, context: Context, peers: Peers, part: Part, request: Request, result: Result) -> None:
+        super().__init__(peers)
+        self.last_words = ""
+        self._context = context
+        self._image: Image = part.image
+        self._names = part.names
+        self._existing = request.existing
+        self._result = result
+        self._segments = [one for one in media.segments(context.catalogue, part.image) if one.length]
+        self._current: Segment | None = None
+        self._reads: deque[m.NotifyDataReadPost] = deque()
+        self._paused = False
+
+    def run(self) -> Halts:
+        """Restore.  Raises NdmpError or SpanreelError."""
+        if not self._segments:
+            raise JobError(f"nothing of the image of {show_path(self._image.root)} is on tape")
+        try:
+            first = self._segments[0]
+            self._mount(first)
+            self.connect(MoverMode.WRITE, self._image.record_size, first.start, first.length or 0)
+            self._start()
+            halts = self.watch()
+            self.stop()
+        except BaseException:
+            self.abort()
+            raise
+        return halts
+
+    def _start(self) -> None:
+        stored = media.environment(self._context.catalogue, self._image)
+        environment = recover_environment(stored, self._image.root, self._existing)
+        try:
+            self.peers.data.do(m.DataStartRecoverRequest(environment, self._names, BUTYPE))
+        except ReplyError as error:
+            self.take_lines()
+            raise JobError(
+                f"{error.peer} refused the restore to {show_path(self._names[0].destination_path)}: "
+                f"{error.code.name}{self.last_words}"
+            ) from error
+
+    def on_read(self, read: m.NotifyDataReadPost) -> None:
+        """Have the mover send what the data server needs."""
+        self._reads.append(read)
+        self._send_reads()
+
+    def _send_reads(self) -> None:
+        """MOVER_READ is legal while the mover is active, one at a time; the others wait their turn."""
+        tries = 0
+        while self._reads and not self._paused and self.mover_halt is None:
+            read = self._reads[0]
+            try:
+                self.peers.mover.do(m.MoverReadRequest(read.offset, read.length))
+            except ReplyError as error:
+                tries += 1
+                if error.code is ErrorCode.READ_IN_PROGRESS and tries < READ_TRIES:
+                    # The data server had the last byte before the mover knew that it had sent it.
+                    time.sleep(READ_RETRY_S)
+                    continue
+                if error.code not in (ErrorCode.READ_IN_PROGRESS, ErrorCode.ILLEGAL_STATE):
+                    raise
+                # The mover's pause or halt is on the way, or the read is long: the next poll tries again.
+                return
+            self._reads.popleft()
+
+    def on_paused(self, pause: m.NotifyMoverPausedPost) -> None:
+        """Go on with another segment; at the end of the image, or when nobody listens, close."""
+        assert self._current is not None, "the mover runs within a segment"
+        segment = next_segment(self._segments, self._current, pause)
+        if segment is None or self.data_halt is not None:
+            self.peers.mover.do(m.MoverCloseRequest())
+            return
+        self._paused = True
+        self._mount(segment)
+        self.peers.mover.do(m.MoverSetWindowRequest(segment.start, segment.length or 0))
+        self.peers.mover.do(m.MoverContinueRequest())
+        self._paused = False
+        self._send_reads()
+
+    def on_poll(self, data: m.DataGetStateReply, mover: m.MoverGetStateReply) -> None:
+        """Show how far the restore is."""
+        del data
+        self.take_lines()
+        self._send_reads()
+        what = f"restore of {show_path(self._image.root)}"
+        detail = f"from {self.peers.shelf.tape.barcode}"
+        self._context.screen.progress(what, self._result.bytes + mover.bytes_moved, detail)
+
+    def take_lines(self) -> None:
+        """Show, keep and count the servers' log lines."""
+        lines, uncounted = self.peers.events.take_lines()
+        self._result.problems += uncounted + sum(line.is_problem for line in lines)
+        for line in lines:
+            self._context.screen.line(line)
+            if line.severity == "error":
+                self.last_words = f" ({show_path(line.text)})"
+        self._result.lines.extend(lines[: LINES_MAX - len(self._result.lines)])
+
+    def _mount(self, segment: Segment) -> None:
+        self.peers.shelf.mount_for_reading(self._image, segment)
+        self._current = segment

@@ -1,0 +1,66 @@
+"""`spanreel backup`: run a backup in the foreground."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from appliance.backupserver import backup as dma
+from appliance.backupserver.jobs import Job
+from appliance.backupserver.progress import show_size
+from appliance.commands._jobs import job_context
+from appliance.commands._options import GlobalPath, config_option, echo_json, json_option
+from appliance.config import BackupServer
+from appliance.errors import ExitCode
+from appliance.text import show_path
+
+LEVEL_MAX = 9
+"""Levels 0 (everything) to 9, as dump has them."""
+
+
+@click.command()
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=GlobalPath())
+@click.option(
+    "--level",
+    type=click.IntRange(0, LEVEL_MAX),
+    default=0,
+    show_default=True,
+    help="0 saves everything, N what changed since the last backup of a lower level.",
+)
+@click.option("--entry", metavar="NAME", help="File server to ask, instead of backup_server.entry.")
+@json_option
+@config_option
+def backup(
+    paths: tuple[bytes, ...], level: int, entry: str | None, as_json: bool, config_file: Path
+) -> ExitCode:
+    """Back up global paths to tape, as one job in the foreground.
+
+    Ctrl-C aborts it; what happened is in `spanreel jobs`.
+
+    \b
+    Example:
+      spanreel backup /
+      spanreel backup /projects /home --entry fs2 --json
+    """
+    with job_context(config_file) as context:
+        settings = context.config.section(BackupServer)
+        server = settings.server(entry or settings.entry)
+        wanted = dma.without_nested(paths)
+        for path in paths:
+            if path not in wanted:
+                context.screen.note(f"{show_path(path)} is part of another path given")
+        job = dma.run(context, dma.Request(wanted, server.name, level))
+    if as_json:
+        echo_json(job.document())
+    else:
+        _print(job)
+    return job.status.exit_code
+
+
+def _print(job: Job) -> None:
+    media = ", ".join(f"{barcode} file {file}" for barcode, file in job.media)
+    problems = f", {job.problems} problems" if job.problems else ""
+    click.echo(
+        f"job {job.id} {job.status.value}: {job.files} files, {show_size(job.bytes)}{problems}, on {media}"
+    )

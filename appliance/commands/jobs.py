@@ -1,0 +1,54 @@
+"""`spanreel jobs`: the backup jobs in the catalogue."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from appliance.backupserver import jobs as catalogued
+from appliance.backupserver.jobs import Job
+from appliance.backupserver.progress import show_size
+from appliance.commands._jobs import catalogue_of
+from appliance.commands._options import config_option, echo_json, json_option
+from appliance.text import local_time, show_path
+
+_HEAD = ("JOB", "STATUS", "STARTED", "FILES", "SIZE", "PROBLEMS", "MEDIA", "PATHS")
+
+
+@click.command()
+@json_option
+@config_option
+def jobs(as_json: bool, config_file: Path) -> None:
+    """List backup jobs, the oldest first.
+
+    \b
+    Example:
+      spanreel jobs
+      spanreel jobs --json
+    """
+    with catalogue_of(config_file) as (_, catalogue):
+        found = list(catalogued.list_all(catalogue))
+    if as_json:
+        echo_json([job.document() for job in found])
+        return
+    rows = [_HEAD, *map(_row, found)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for job in found:
+        if job.reason:
+            click.echo(f"job {job.id}: {job.reason}")
+
+
+def _row(job: Job) -> tuple[str, ...]:
+    return (
+        str(job.id),
+        job.status.value,
+        local_time(job.started),
+        str(job.files),
+        show_size(job.bytes),
+        str(job.problems),
+        " ".join(f"{barcode}:{file}" for barcode, file in job.media) or "-",
+        " ".join(map(show_path, job.paths)),
+    )
