@@ -36,11 +36,19 @@ class Client:
     """A control connection to an NDMP server.
 
     `on_post` is called in the reading thread for every post but the greeting; it must not call back.
-    Without it, posts wait in `posts` for the caller.
+    Without it, posts wait in `posts` for the caller; a None there says that the connection ended, as
+    `on_lost` does.
     """
 
-    def __init__(self, stream: socket.socket, peer: str, on_post: Callable[[Received], None] | None) -> None:
+    def __init__(
+        self,
+        stream: socket.socket,
+        peer: str,
+        on_post: Callable[[Received], None] | None = None,
+        on_lost: Callable[[], None] | None = None,
+    ) -> None:
         self.peer = peer
+        self._on_lost = on_lost
         self.posts: queue.SimpleQueue[Received | None] = queue.SimpleQueue()
         self._stream = stream
         self._on_post = on_post or self.posts.put
@@ -59,10 +67,14 @@ class Client:
         *,
         tls: ssl.SSLContext | None = None,
         on_post: Callable[[Received], None] | None = None,
+        on_lost: Callable[[], None] | None = None,
         source: str | None = None,
+        check: Callable[[socket.socket], None] | None = None,
     ) -> Client:
         """Connect and await the greeting.
 
+        `source` is the address to connect from; `check` looks at the connected (TLS) stream and raises if
+        the peer is not who it should be; `on_lost` is called once, when the connection has ended.
         Raises ConnectionLostError when the server cannot be reached or refuses the connection.
         """
         peer = name or f"{address[0]}:{address[1]}"
@@ -74,12 +86,14 @@ class Client:
             stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             if tls is not None:
                 stream = tls.wrap_socket(stream)
+            if check is not None:
+                check(stream)
             stream.settimeout(None)
         except OSError as error:
             raise ConnectionLostError(
                 f"cannot connect to {peer} at {address[0]} port {address[1]}: {error}", ErrorCode.CONNECT
             ) from error
-        client = cls(stream, peer, on_post)
+        client = cls(stream, peer, on_post, on_lost)
         client._await_greeting()
         return client
 
@@ -186,6 +200,8 @@ class Client:
             self._greeting.put(None)
             self.posts.put(None)
             self._stream.close()
+            if self._on_lost is not None:
+                self._on_lost()
 
     def _dispatch(self, message: Received) -> None:
         if message.kind is Kind.REPLY:

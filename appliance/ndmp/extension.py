@@ -6,8 +6,9 @@ Sent between nodes only, inside TLS; docs/extension.md describes each message.  
 
 from __future__ import annotations
 
-from appliance.ndmp.declare import reply, request
+from appliance.ndmp.declare import post, reply, request
 from appliance.ndmp.enums import DataOperation, ErrorCode
+from appliance.ndmp.types import Address
 from appliance.ndmp.xdr import U32, U64, Opaque, Struct, struct
 
 CLASS_ID = 0x7FE0
@@ -101,6 +102,13 @@ class ChannelFinishReply(Struct):
 
     error: ErrorCode = ErrorCode.NO_ERR
     relayed: U64 = 0
+
+
+@post(0x7FE00013)
+class ChannelConnectedPost(Struct):
+    """The mover connected to a channel that was listening."""
+
+    addr: Address = Address()
 
 
 @request(0x7FE00020)

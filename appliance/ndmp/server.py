@@ -54,6 +54,8 @@ class NdmpServer:
 
     def stop(self) -> None:
         """Stop listening and end every session."""
+        # close() alone would leave a thread blocked in accept() to take one more connection.
+        _shutdown(self._listener)
         self._listener.close()
         with self._lock:
             connections = list(self._connections)

@@ -1,0 +1,93 @@
+"""`spanreel serve`: run roles in the foreground."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Protocol
+
+import click
+
+from appliance import logs
+from appliance.commands._options import config_option
+from appliance.config import NodeConfig, load
+from appliance.errors import ConfigurationError, InfrastructureError
+from appliance.roles import BACKUP_SERVER, CONNECTION_SERVER, FILE_SERVER, MEDIA_SERVER, ROLES
+
+
+class Role(Protocol):
+    """What `serve` runs."""
+
+    def start(self) -> list[tuple[str, int]]:
+        """Listen and work in threads; return the addresses listened on."""
+
+    def stop(self) -> None:
+        """End everything that was started."""
+
+
+def make_role(name: str, config: NodeConfig) -> Role:
+    """Build a role; only its own modules are imported."""
+    if name == FILE_SERVER:
+        from appliance.fileserver.role import FileServerRole
+
+        return FileServerRole(config)
+    if name == CONNECTION_SERVER:
+        from appliance.connection.role import ConnectionServerRole
+
+        return ConnectionServerRole(config)
+    if name == MEDIA_SERVER:
+        from appliance.mediaserver.role import MediaServerRole
+
+        return MediaServerRole(config)
+    assert name == BACKUP_SERVER, "checked by the command"
+    from appliance.backupserver.role import BackupServerRole
+
+    return BackupServerRole(config)
+
+
+@click.command()
+@click.argument("roles", metavar="ROLE[,ROLE...]")
+@config_option
+def serve(roles: str, config_file: Path) -> None:
+    """Run roles in the foreground until SIGTERM or Ctrl-C.
+
+    Each prints a line "ready ROLE ADDRESS:PORT" once it listens.
+
+    \b
+    Example:
+      spanreel serve file-server --config /etc/spanreel/spanreel.toml
+    """
+    names = roles.split(",")
+    for name in names:
+        if name not in ROLES:
+            raise ConfigurationError(f"{name!r} is no role; the roles are {', '.join(ROLES)}")
+    loaded = load(config_file)
+    logs.setup(loaded.node.log)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    running: list[Role] = []
+    try:
+        running.extend(_start(name, loaded) for name in names)
+        stop.wait()
+    finally:
+        for role in reversed(running):
+            role.stop()
+
+
+def _start(name: str, config: NodeConfig) -> Role:
+    role = make_role(name, config)
+    try:
+        addresses = role.start()
+    except OSError as error:
+        role.stop()
+        raise InfrastructureError(
+            f"{name} on {config.node.name} cannot listen on {config.node.address}: {error.strerror}; "
+            "is another instance running?"
+        ) from error
+    for host, port in addresses or [(config.node.address, 0)]:
+        click.echo(f"ready {name} {host}:{port}" if port else f"ready {name}")
+    sys.stdout.flush()
+    return role

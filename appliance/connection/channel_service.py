@@ -1,0 +1,159 @@
+"""The entry server's hold on a channel: a DATA service towards the media server, one session a job."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from appliance.connection.channel import Channel, Channels
+from appliance.connection.router import Router
+from appliance.dataservice import DataService
+from appliance.ndmp import dataconn
+from appliance.ndmp import extension as x
+from appliance.ndmp import messages as m
+from appliance.ndmp.enums import DataHaltReason, DataOperation, DataState, ErrorCode
+from appliance.ndmp.errors import RefusalError
+from appliance.ndmp.session import Handler, Poster
+from appliance.ndmp.states import DataEvent
+from appliance.ndmp.types import Address, Name
+from appliance.ndmp.xdr import Struct
+
+_NOT_HERE = (m.DataStartBackupRequest, m.DataStartRecoverRequest, m.DataStartRecoverFilehistRequest)
+
+
+class ChannelService(DataService):
+    """Opens, starts, finishes and ends one channel."""
+
+    def __init__(self, poster: Poster, channels: Channels, host: str, log: Any = None) -> None:
+        super().__init__(poster, log)
+        self._channels = channels
+        self._host = host
+        self._channel: Channel | None = None
+        self._listener: socket.socket | None = None
+
+    def handlers(self) -> Mapping[type[Struct], Handler]:
+        """The DATA interface with the channel's own messages in place of START_*."""
+        shared = {cls: handler for cls, handler in super().handlers().items() if cls not in _NOT_HERE}
+        return {
+            **shared,
+            x.ChannelOpenRequest: self._on_open,
+            x.ChannelStartRequest: self._on_channel_start,
+            x.ChannelFinishRequest: self._on_finish,
+        }
+
+    @property
+    def channel(self) -> Channel:
+        """The session's channel.  Raises RefusalError(ILLEGAL_STATE) before it is open."""
+        if self._channel is None:
+            raise RefusalError(ErrorCode.ILLEGAL_STATE, "the session has no channel yet")
+        return self._channel
+
+    def listen(self) -> Address:
+        """Listen for the media server, and take its connection in a thread of its own."""
+        channel = self.channel
+        listener = self._listener = dataconn.listen(self._host)
+        self.poster.after_reply(
+            threading.Thread(target=self._accept, args=(listener, channel), daemon=True).start
+        )
+        return dataconn.local_address(listener)
+
+    def connect(self, address: Address) -> None:
+        """Connect to the mover: the channel of the whole job."""
+        self.channel.stream = dataconn.connect(address, self._host)
+        self.log.info("channel connected", job=self.channel.job)
+
+    def connection_address(self) -> Address:
+        """The mover's endpoint."""
+        channel = self._channel
+        return dataconn.peer_address(channel.stream) if channel and channel.stream else Address()
+
+    def backup(self, butype: bytes) -> Callable[[], DataHaltReason]:
+        """Refuse: a channel is started by ChannelStart."""
+        raise RefusalError(ErrorCode.NOT_SUPPORTED, f"no {butype!r} here")
+
+    def recover(self, butype: bytes, names: Sequence[Name]) -> Callable[[], DataHaltReason]:
+        """Refuse: a channel is started by ChannelStart."""
+        raise RefusalError(ErrorCode.NOT_SUPPORTED, f"no {butype!r} of {len(names)} names here")
+
+    def cancel(self) -> None:
+        """Break the channel and all its feeds."""
+        dataconn.shut(self._listener)
+        if self._channel is not None:
+            self._channel.break_off("the job ended")
+
+    def release(self) -> None:
+        """Close the data connection."""
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.close()
+        if self._channel is not None:
+            self.bytes_processed = max(self.bytes_processed, self._channel.relayed)
+            self._channel.close()
+
+    def close(self) -> None:
+        """End of the session: the channel is forgotten."""
+        super().close()
+        if self._channel is not None:
+            self._channels.remove(self._channel)
+
+    def _on_open(self, request: x.ChannelOpenRequest) -> x.ChannelOpenReply:
+        if self._channel is not None or self.machine.state is not DataState.IDLE:
+            raise RefusalError(ErrorCode.ILLEGAL_STATE, "the session has a channel already")
+        self._channel = self._channels.open(request.job.decode("utf-8", "replace"))
+        return x.ChannelOpenReply(channel=self._channel.id)
+
+    def _on_channel_start(self, request: x.ChannelStartRequest) -> x.ChannelStartReply:
+        self.operation = request.operation
+        if request.operation is DataOperation.BACKUP:
+            self.machine.check(DataEvent.START_BACKUP)
+            self._start(DataEvent.START_BACKUP, self._hold)
+        elif request.operation is DataOperation.RECOVER:
+            self.machine.check(DataEvent.START_RECOVER)
+            router = Router(self.channel, request.routes, self.log)
+            self._start(DataEvent.START_RECOVER, lambda: self._route(router))
+        else:
+            raise RefusalError(ErrorCode.ILLEGAL_ARGS, f"{request.operation.name} is no channel operation")
+        return x.ChannelStartReply()
+
+    def _on_finish(self, request: x.ChannelFinishRequest) -> x.ChannelFinishReply:
+        channel = self.channel
+        if self.machine.state is not DataState.ACTIVE or channel.broken:
+            raise RefusalError(ErrorCode.ILLEGAL_STATE, channel.broken or "the channel is not active")
+        if channel.relayed != request.length:
+            raise RefusalError(
+                ErrorCode.ILLEGAL_ARGS, f"{channel.relayed} bytes were relayed, not {request.length}"
+            )
+        channel.finished.set()
+        return x.ChannelFinishReply(relayed=channel.relayed)
+
+    def _hold(self) -> DataHaltReason:
+        """A backup: the feeds do the work; wait for the entry server's word that it was all."""
+        channel = self.channel
+        channel.finished.wait()
+        if channel.broken:
+            self.log.warning("channel broken", job=channel.job, why=channel.broken)
+            return DataHaltReason.CONNECT_ERROR
+        self.bytes_processed = channel.relayed
+        return DataHaltReason.SUCCESSFUL
+
+    def _route(self, router: Router) -> DataHaltReason:
+        self.ask_for_image()
+        try:
+            return router.run()
+        finally:
+            self.bytes_processed = router.received
+
+    def _accept(self, listener: socket.socket, channel: Channel) -> None:
+        try:
+            stream, _ = listener.accept()
+        except OSError:
+            self.halt(DataHaltReason.CONNECT_ERROR)
+            return
+        dataconn.tune(stream)
+        channel.stream = stream
+        if self.machine.try_fire(DataEvent.ACCEPTED):
+            self.poster.post(x.ChannelConnectedPost(dataconn.peer_address(stream)))
+        else:
+            channel.close()

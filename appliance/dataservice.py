@@ -1,0 +1,240 @@
+"""The DATA interface as a server: what entry server, owner and connection server have in common.
+
+The machine, its counters and replies live here; what a connection and an operation are is a subclass's.
+Source: draft-skardal-ndmpv4-04, 2.11.5 and 3.5.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import structlog
+
+from appliance.ndmp import messages as m
+from appliance.ndmp.enums import (
+    ALL_ONES,
+    AddressType,
+    DataHaltReason,
+    DataOperation,
+    DataState,
+    DataUnsupported,
+    ErrorCode,
+    LogType,
+)
+from appliance.ndmp.errors import RefusalError
+from appliance.ndmp.session import Handler, Poster
+from appliance.ndmp.states import DATA, DataEvent, Machine
+from appliance.ndmp.types import Address, Name, Pval
+from appliance.ndmp.xdr import Struct
+
+WORKER_JOIN_S = 10.0
+"""How long STOP and the end of a session wait for a stream's thread.  Its sockets are shut by then, so it
+is gone at once unless a disk hangs; ABORT itself does not wait at all."""
+
+
+class DataService(ABC):
+    """One session's DATA service."""
+
+    def __init__(self, poster: Poster, log: Any = None) -> None:
+        self.poster = poster
+        self.log = log or structlog.get_logger()
+        self.machine: Machine[DataState, DataEvent] = Machine("DATA", DATA, DataState.IDLE)
+        self._worker: threading.Thread | None = None
+        self._clear()
+
+    def _clear(self) -> None:
+        self.operation = DataOperation.NOACTION
+        self.halt_reason = DataHaltReason.NA
+        self.bytes_processed = 0
+        self.read_offset = 0
+        self.read_length = 0
+        self.env: dict[bytes, list[bytes]] = {}
+
+    # What a subclass supplies.
+
+    @abstractmethod
+    def listen(self) -> Address:
+        """Make the endpoint that the mover will connect to.  Raises RefusalError."""
+
+    @abstractmethod
+    def connect(self, address: Address) -> None:
+        """Connect to the mover.  Raises RefusalError(CONNECT)."""
+
+    @abstractmethod
+    def backup(self, butype: bytes) -> Callable[[], DataHaltReason]:
+        """Check the environment, and return what runs the backup in a thread of its own.
+
+        Raises RefusalError for what can be refused at once.
+        """
+
+    @abstractmethod
+    def recover(self, butype: bytes, names: Sequence[Name]) -> Callable[[], DataHaltReason]:
+        """Check environment and names, and return what runs the restore.  Raises RefusalError."""
+
+    @abstractmethod
+    def cancel(self) -> None:
+        """Wake and end whatever runs or waits; called at an abort and at the end of the session."""
+
+    @abstractmethod
+    def release(self) -> None:
+        """Close the data connection; called on every entry to HALTED and at the end of the session."""
+
+    def connection_address(self) -> Address:
+        """The mover's endpoint for DATA_GET_STATE."""
+        return Address()
+
+    # What they share.
+
+    def handlers(self) -> Mapping[type[Struct], Handler]:
+        """The requests of the DATA interface."""
+        return {
+            m.DataGetStateRequest: self._on_get_state,
+            m.DataListenRequest: self._on_listen,
+            m.DataConnectRequest: self._on_connect,
+            m.DataStartBackupRequest: self._on_start_backup,
+            m.DataStartRecoverRequest: self._on_start_recover,
+            m.DataStartRecoverFilehistRequest: self._on_start_recover_filehist,
+            m.DataAbortRequest: self._on_abort,
+            m.DataStopRequest: self._on_stop,
+            m.DataGetEnvRequest: self._on_get_env,
+        }
+
+    def close(self) -> None:
+        """End of the session: stop the stream and give everything back."""
+        self.machine.try_fire(DataEvent.HALTED)
+        self.cancel()
+        self._join()
+        self.release()
+
+    def value(self, name: bytes, default: bytes = b"") -> bytes:
+        """The last value of an environment variable."""
+        values = self.env.get(name)
+        return values[-1] if values else default
+
+    def set_value(self, name: bytes, value: bytes | int | str) -> None:
+        """Set an environment variable that DATA_GET_ENV returns."""
+        self.env[name] = [value if isinstance(value, bytes) else str(value).encode()]
+
+    def halt(self, reason: DataHaltReason) -> None:
+        """Enter HALTED and say so, unless an abort did already."""
+        if self.machine.try_fire(DataEvent.HALTED):
+            self.halt_reason = reason
+            self.release()
+            self.log.info("data halted", reason=reason.name, bytes=self.bytes_processed)
+            self.poster.post(m.NotifyDataHaltedPost(reason))
+
+    def message(self, kind: LogType, text: str) -> None:
+        """A line for the DMA's log: global paths only, never a local one."""
+        self.poster.post(m.LogMessagePost(kind, 0, text.encode("utf-8", "backslashreplace")))
+
+    def ask_for_image(self) -> None:
+        """Post NOTIFY_DATA_READ for the whole image (draft, 4.1.5)."""
+        self.read_offset, self.read_length = 0, ALL_ONES
+        self.poster.post(m.NotifyDataReadPost(0, ALL_ONES))
+
+    def _on_get_state(self, _: m.DataGetStateRequest) -> m.DataGetStateReply:
+        return m.DataGetStateReply(
+            unsupported=int(DataUnsupported.EST_BYTES_REMAIN | DataUnsupported.EST_TIME_REMAIN),
+            operation=self.operation,
+            state=self.machine.state,
+            halt_reason=self.halt_reason,
+            bytes_processed=self.bytes_processed,
+            data_connection_addr=self.connection_address(),
+            read_offset=self.read_offset,
+            read_length=self.read_length,
+        )
+
+    def _on_listen(self, request: m.DataListenRequest) -> m.DataListenReply:
+        self.machine.check(DataEvent.LISTEN)
+        if request.addr_type is not AddressType.TCP:
+            raise RefusalError(ErrorCode.ILLEGAL_ARGS, f"{request.addr_type.name} is not offered")
+        address = self.listen()
+        self.machine.fire(DataEvent.LISTEN)
+        return m.DataListenReply(connect_addr=address)
+
+    def _on_connect(self, request: m.DataConnectRequest) -> m.DataConnectReply:
+        self.machine.check(DataEvent.CONNECT)
+        if request.addr.type is not AddressType.TCP:
+            raise RefusalError(ErrorCode.ILLEGAL_ARGS, f"{request.addr.type.name} is not offered")
+        self.connect(request.addr)
+        self.machine.fire(DataEvent.CONNECT)
+        return m.DataConnectReply()
+
+    def _on_start_backup(self, request: m.DataStartBackupRequest) -> m.DataStartBackupReply:
+        self.machine.check(DataEvent.START_BACKUP)
+        self._set_env(request.env)
+        run = self.backup(request.butype_name)
+        self.operation = DataOperation.BACKUP
+        self._start(DataEvent.START_BACKUP, run)
+        return m.DataStartBackupReply()
+
+    def _on_start_recover(self, request: m.DataStartRecoverRequest) -> m.DataStartRecoverReply:
+        self.machine.check(DataEvent.START_RECOVER)
+        self._set_env(request.env)
+        run = self.recover(request.butype_name, request.nlist)
+        self.operation = DataOperation.RECOVER
+        self._start(DataEvent.START_RECOVER, run)
+        return m.DataStartRecoverReply()
+
+    def _on_start_recover_filehist(
+        self, _: m.DataStartRecoverFilehistRequest
+    ) -> m.DataStartRecoverFilehistReply:
+        self.machine.check(DataEvent.START_RECOVER_FILEHIST)
+        raise RefusalError(ErrorCode.NOT_SUPPORTED, "file history is not rebuilt by this server")
+
+    def _on_abort(self, _: m.DataAbortRequest) -> m.DataAbortReply:
+        already = self.machine.state is DataState.HALTED
+        self.machine.fire(DataEvent.ABORT)
+        if not already:
+            self.halt_reason = DataHaltReason.ABORTED
+            self.poster.after_reply(self._after_abort)
+        return m.DataAbortReply()
+
+    def _after_abort(self) -> None:
+        self.poster.post(m.NotifyDataHaltedPost(DataHaltReason.ABORTED))
+        self.cancel()
+        self.release()
+
+    def _on_stop(self, _: m.DataStopRequest) -> m.DataStopReply:
+        self.machine.check(DataEvent.STOP)
+        self._join()
+        self.machine.fire(DataEvent.STOP)
+        self._clear()
+        return m.DataStopReply()
+
+    def _on_get_env(self, _: m.DataGetEnvRequest) -> m.DataGetEnvReply:
+        self.machine.check(DataEvent.GET_ENV)
+        pairs = [Pval(name, value) for name, values in self.env.items() for value in values]
+        return m.DataGetEnvReply(env=tuple(pairs))
+
+    def _set_env(self, pairs: Sequence[Pval]) -> None:
+        """Keep every variable, known or not: all are returned (draft, 3.5.2); repeated ones in order."""
+        self.env = {}
+        for pair in pairs:
+            self.env.setdefault(pair.name, []).append(pair.value)
+
+    def _start(self, event: DataEvent, run: Callable[[], DataHaltReason]) -> None:
+        self.machine.fire(event)
+        worker = threading.Thread(target=self._run, args=(run,), name="data-operation", daemon=True)
+        self._worker = worker
+        self.poster.after_reply(worker.start)
+
+    def _run(self, run: Callable[[], DataHaltReason]) -> None:
+        reason = DataHaltReason.INTERNAL_ERROR
+        try:
+            reason = run()
+        except Exception as error:
+            self.log.error("operation failed", why=str(error), exc_info=True)
+            self.message(
+                LogType.ERROR, "the job failed by an internal error; the server's log has the details"
+            )
+        finally:
+            self.halt(reason)
+
+    def _join(self) -> None:
+        worker, self._worker = self._worker, None
+        if worker is not None and worker.ident is not None:
+            worker.join(WORKER_JOIN_S)

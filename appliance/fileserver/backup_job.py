@@ -1,0 +1,286 @@
+"""A backup over several owners: one image, one channel, one file history (docs/architecture.md, "A backup").
+
+The image is: global header and the directories that nobody owns (fed by the entry server), every part
+(fed by its owner), trailer and end-of-archive (fed by the entry server).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from appliance import feeds
+from appliance.archive.frame import END_OF_ARCHIVE, PartSummary, global_header, trailer
+from appliance.archive.writer import write_directories
+from appliance.fileserver import order as o
+from appliance.fileserver.history import History
+from appliance.fileserver.job import Job, JobAbortedError, JobContext, JobFailedError
+from appliance.gns.map import GnsMap, Part
+from appliance.ndmp import messages as m
+from appliance.ndmp.client import Client
+from appliance.ndmp.declare import CODES
+from appliance.ndmp.endpoint import Received
+from appliance.ndmp.enums import DataHaltReason, DataOperation, LogType, MoverHaltReason, MoverMode
+from appliance.ndmp.errors import NdmpError
+from appliance.ndmp.types import Address
+from appliance.peers import ChannelSession, Event, FeedSession
+from appliance.text import show_path
+
+FIRST_NODE = 2
+"""Node numbers start where those of a Unix file system do: the backup root's."""
+
+_DATA_HALTED = CODES[m.NotifyDataHaltedPost][1]
+_MOVER_HALTED = CODES[m.NotifyMoverHaltedPost][1]
+
+
+@dataclass
+class BackupTotals:
+    """What the DMA is told at the end."""
+
+    bytes: int = 0
+    files: int = 0
+    problems: int = 0
+    skipped: int = 0
+
+    @property
+    def status(self) -> str:
+        """complete, problems (single files), or incomplete (an owner's whole part is missing)."""
+        if self.skipped:
+            return "incomplete"
+        return "problems" if self.problems else "complete"
+
+
+@dataclass
+class _Halts:
+    """How the two ends of a part ended; None while they run."""
+
+    owner: DataHaltReason | None = None
+    feed: MoverHaltReason | None = None
+
+
+class BackupJob(Job):
+    """Runs one backup."""
+
+    def __init__(
+        self, context: JobContext, gns: GnsMap, root: bytes, history: bool, exclude: Sequence[bytes]
+    ):
+        super().__init__(context)
+        self._gns = gns
+        self._root = root
+        self._history = history
+        self._exclude = tuple(exclude)
+        self._parts: list[PartSummary] = []
+        self._next_node = FIRST_NODE
+        self.totals = BackupTotals()
+
+    def run(self) -> DataHaltReason:
+        """Feed every part in turn and close the image.
+
+        Raises JobFailedError, JobAbortedError, or NdmpError when a node is lost.
+        """
+        parts = self._gns.parts(self._root)
+        self.context.channel.start(DataOperation.BACKUP)
+        self._feed_own("start", self._write_start)
+        for part in parts:
+            self._feed_part(part)
+        if parts and self.totals.skipped == len(parts):
+            raise JobFailedError("nothing was saved: no file server could be reached or had anything")
+        self._feed_own("end", self._write_end)
+        return self._finish()
+
+    # What the entry server feeds itself.
+
+    def _write_start(self, sink: Callable[[bytes | memoryview], object]) -> None:
+        sink(global_header(self.context.name, self._root))
+        now = int(time.time())
+        attributes = [(path, _plain_directory(now)) for path in self._gns.unowned(self._root)]
+        history = History(self.context.poster, self._history)
+        result = write_directories(
+            attributes,
+            sink,
+            history,
+            job=self.context.name,
+            backup_root=self._root,
+            stream_offset=len(global_header(self.context.name, self._root)),
+            node_base=self._next_node,
+            parent_node=FIRST_NODE,
+        )
+        history.flush()
+        self._next_node += result.nodes
+        self.totals.files += result.files
+
+    def _write_end(self, sink: Callable[[bytes | memoryview], object]) -> None:
+        sink(trailer(self.context.name, self._parts))
+        sink(END_OF_ARCHIVE)
+
+    def _feed_own(self, name: str, write: Callable[[Callable[[bytes | memoryview], object]], None]) -> None:
+        """Feed what `write` writes, as an owner would."""
+        offset = self.totals.bytes
+        feed = self._feed_session(name)
+        sent = 0
+        with self.session(feed):
+            address = feed.listen(MoverMode.READ, offset)
+            stream = feeds.connect(address, self.context.peers.address, self.context.peers.tls)
+
+            def sink(data: bytes | memoryview) -> None:
+                nonlocal sent
+                stream.sendall(data)
+                sent += len(data)
+
+            with contextlib.closing(stream):
+                write(sink)
+                feeds.finish(stream)
+            halts = _Halts(owner=DataHaltReason.SUCCESSFUL)
+            self._await_halts(feed, None, halts, offset)
+            self._check_counts(feed, halts, name, sent)
+        self.totals.bytes += sent
+        self.context.progress(self.totals.bytes)
+
+    # What the owners feed.
+
+    def _feed_part(self, part: Part) -> None:
+        """Have the owner feed its part; skip it, named, when the owner cannot even start."""
+        path = show_path(part.path)
+        feed = self._feed_session(path)
+        with self.session(feed), contextlib.ExitStack() as held:
+            address = feed.listen(MoverMode.READ, self.totals.bytes)
+            try:
+                owner = self._open_owner(part.junction.owner)
+                held.enter_context(self.session(owner))
+                self._start_owner(owner, part, address)
+            except NdmpError as error:
+                self.check_abort()
+                self.context.log.warning("part skipped", path=path, why=str(error))
+                self.context.tell(
+                    LogType.ERROR,
+                    f"{path}: skipped, its file server {part.junction.owner} did not start: {error}",
+                )
+                self.totals.skipped += 1
+                return
+            self._run_part(part, owner, feed)
+
+    def _start_owner(self, owner: Client, part: Part, address: Address) -> None:
+        order = o.PartOrder(
+            path=part.path,
+            root=self._root,
+            job=self.context.name,
+            fileset=part.junction.fileset,
+            generation=self._gns.generation,
+            local_path=part.local,
+            offset=self.totals.bytes,
+            node_base=self._next_node,
+            parent_node=FIRST_NODE,
+            skip=part.skips,
+            exclude=self._exclude,
+            history=self._history,
+        )
+        owner.do(m.DataConnectRequest(address))
+        owner.do(m.DataStartBackupRequest(o.BUTYPE, order.to_env()))
+
+    def _run_part(self, part: Part, owner: Client, feed: FeedSession) -> None:
+        path, offset, halts = show_path(part.path), self.totals.bytes, _Halts()
+        self._await_halts(feed, owner, halts, offset)
+        if halts.owner is not DataHaltReason.SUCCESSFUL:
+            raise JobFailedError(f"{path}: {owner.peer} failed within its part")
+        env = owner.call(m.DataGetEnvRequest(), m.DataGetEnvReply).env
+        try:
+            totals = o.PartTotals.from_env({pair.name: pair.value for pair in env})
+        except (KeyError, ValueError) as error:
+            raise JobFailedError(f"{path}: {owner.peer} gave no totals of its part") from error
+        self._check_counts(feed, halts, path, totals.length)
+        self._parts.append(PartSummary(owner.peer, part.path, offset, totals.length, totals.files))
+        self.totals.bytes += totals.length
+        self.totals.files += totals.files
+        self.totals.problems += totals.problems
+        self._next_node += totals.nodes
+        self.context.progress(self.totals.bytes)
+        self.context.log.info(
+            "part saved", path=path, owner=owner.peer, bytes=totals.length, files=totals.files
+        )
+
+    def _check_counts(self, feed: FeedSession, halts: _Halts, path: str, sent: int) -> None:
+        """A part counts only when it ended cleanly and everybody counted the same bytes."""
+        moved = feed.state().bytes_moved
+        if halts.feed is not MoverHaltReason.CONNECT_CLOSED or moved != sent:
+            reason = halts.feed.name if halts.feed is not None else "nothing"
+            raise JobFailedError(
+                f"{path}: {sent} bytes were sent, {moved} arrived, the feed ended by {reason}"
+            )
+
+    # Sessions and events.
+
+    def _feed_session(self, name: str) -> FeedSession:
+        context = self.context
+        return FeedSession(context.peers, context.channel.channel, f"feed {name}", context.events)
+
+    def _open_owner(self, node: str) -> Client:
+        """A session to an owner; file history and log lines go straight on to the DMA, as they came."""
+        events = self.context.events
+
+        def on_post(post: Received) -> None:
+            if post.code == _DATA_HALTED:
+                events.put(Event(node, post))
+            else:
+                self.context.poster.raw_post(post.code, post.raw)
+
+        return self.context.peers.open(node, on_post, lambda: events.put(Event(node, None)))
+
+    def _await_halts(self, feed: FeedSession, owner: Client | None, halts: _Halts, offset: int) -> None:
+        """Wait until owner and feed halted.  Raises JobFailedError when one of them is lost."""
+
+        def poll() -> None:
+            if owner is not None and halts.owner is None:
+                state = owner.call(m.DataGetStateRequest(), m.DataGetStateReply)
+                self.context.progress(offset + state.bytes_processed)
+
+        while halts.owner is None or halts.feed is None:
+            event = self.wait(poll)
+            if event.source == ChannelSession.NAME:
+                raise JobFailedError("the backup channel was lost")
+            if event.source == feed.name:
+                halts.feed = _mover_reason(event, feed.name)
+                if halts.feed is not MoverHaltReason.CONNECT_CLOSED and owner is None:
+                    return
+            elif owner is not None and event.source == owner.peer:
+                if event.post is None:
+                    raise JobFailedError(f"{owner.peer} was lost within its part")
+                body = event.post.body()
+                assert isinstance(body, m.NotifyDataHaltedPost)
+                halts.owner = body.reason
+
+    def _finish(self) -> DataHaltReason:
+        """Close the channel, and wait for the connection server's word that it is closed."""
+        self.context.channel.finish(self.totals.bytes)
+        while True:
+            event = self.wait(lambda: None)
+            if event.source != ChannelSession.NAME:
+                continue
+            if event.post is None:
+                raise JobFailedError("the connection server was lost at the end of the job")
+            if event.post.code == _DATA_HALTED:
+                body = event.post.body()
+                assert isinstance(body, m.NotifyDataHaltedPost)
+                return body.reason
+
+
+def _mover_reason(event: Event, name: str) -> MoverHaltReason:
+    if event.post is None:
+        raise JobFailedError(f"the connection server was lost ({name})")
+    if event.post.code != _MOVER_HALTED:
+        raise JobFailedError(f"{name}: {event.post.name} is not expected of a feed")
+    body = event.post.body()
+    assert isinstance(body, m.NotifyMoverHaltedPost)
+    return body.reason
+
+
+def _plain_directory(now: int) -> os.stat_result:
+    """The attributes of a directory that nobody owns: root's, 0755, the job's time in seconds."""
+    fields = (stat.S_IFDIR | 0o755, 0, 0, 2, 0, 0, 0, now, now, now)
+    return os.stat_result(fields, {"st_mtime_ns": now * 10**9})
+
+
+__all__ = ["BackupJob", "BackupTotals", "JobAbortedError"]

@@ -1,0 +1,195 @@
+"""The entry server: the DATA service that a DMA sees.
+
+It knows the global name space and the connection server; to the DMA it is one NDMP data server with one
+file system, "/".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from appliance.dataservice import DataService
+from appliance.errors import SpanreelError
+from appliance.fileserver import order as o
+from appliance.fileserver.backup_job import BackupJob
+from appliance.fileserver.job import Job, JobAbortedError, JobContext, JobFailedError, new_job_name
+from appliance.fileserver.owner import existing_policy
+from appliance.fileserver.plan import clean_path, routes, wishes
+from appliance.fileserver.restore_job import RestoreJob
+from appliance.gns.map import GnsMap, PathNotFoundError
+from appliance.gns.service import MapService
+from appliance.ndmp import messages as m
+from appliance.ndmp.enums import DataHaltReason, DataState, ErrorCode, LogType
+from appliance.ndmp.errors import NdmpError, RefusalError
+from appliance.ndmp.session import Poster
+from appliance.ndmp.states import DataEvent
+from appliance.ndmp.types import Address, Name
+from appliance.peers import ChannelSession, Events, Peers
+
+
+class EntryService(DataService):
+    """One DMA session's DATA service."""
+
+    def __init__(self, poster: Poster, maps: MapService, peers: Peers, log: Any = None) -> None:
+        super().__init__(poster, log)
+        self._maps = maps
+        self._peers = peers
+        self._channel: ChannelSession | None = None
+        self._mover = Address()
+        self._events: Events = Events()
+        self._job_name = ""
+        self._job: Job | None = None
+
+    def listen(self) -> Address:
+        """The connection server listens: its address is what the mover connects to."""
+        return self._open_channel().listen()
+
+    def connect(self, address: Address) -> None:
+        """The connection server connects to the mover."""
+        try:
+            self._open_channel().connect(address)
+        except NdmpError as error:
+            self.release()
+            self.message(LogType.ERROR, f"the backup channel cannot be set up: {error}")
+            raise RefusalError(_connect_code(error), str(error)) from error
+        self._mover = address
+
+    def connection_address(self) -> Address:
+        """The mover's endpoint, as the DMA gave it; LOCAL before."""
+        return self._mover if self.machine.state is not DataState.IDLE else Address()
+
+    def backup(self, butype: bytes) -> Callable[[], DataHaltReason]:
+        """Look the path up, and return what runs the backup.  Raises RefusalError, with a line in the log."""
+        self._check_butype(butype)
+        self._check_level()
+        try:
+            root = clean_path(self.value(b"FILESYSTEM"))
+            gns = self._fresh_map()
+            gns.parts(root)
+        except (RefusalError, PathNotFoundError) as error:
+            raise self._refuse(ErrorCode.ILLEGAL_ARGS, str(error)) from error
+        self.set_value(b"PATHNAME_SEPARATOR", b"/")
+        history = o.wants_history(self.env)
+        job = BackupJob(self._context(), gns, root, history, self.env.get(b"EXCLUDE", ()))
+        return self._runner(job, lambda: self._run_backup(job))
+
+    def recover(self, butype: bytes, names: Sequence[Name]) -> Callable[[], DataHaltReason]:
+        """Look the targets up, and return what runs the restore."""
+        self._check_butype(butype)
+        existing = existing_policy(self.value(o.EXISTING)).value.encode()
+        try:
+            fallback = self.value(b"PREFIX") or self.value(b"FILESYSTEM") or b"/"
+            gns = self._fresh_map()
+            wanted = wishes(names, fallback)
+            owners = routes(gns, wanted)
+        except RefusalError as error:
+            raise self._refuse(error.code, str(error)) from error
+        job = RestoreJob(self._context(), gns.generation, wanted, owners, existing)
+        return self._runner(job, lambda: self._run_restore(job))
+
+    def cancel(self) -> None:
+        """Abort the job; closing its sessions ends what owners and connection server do for it."""
+        if self._job is not None:
+            self._job.abort()
+
+    def release(self) -> None:
+        """Give the channel up; one whose job was finished is closed already."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()
+
+    def _open_channel(self) -> ChannelSession:
+        self._job_name = new_job_name()
+        self._events = Events()
+        try:
+            self._channel = ChannelSession(self._peers, self._job_name, self._events, self._mover_came)
+        except NdmpError as error:
+            raise self._refuse(ErrorCode.CONNECT, f"no connection server: {error}") from error
+        return self._channel
+
+    def _mover_came(self, address: Address) -> None:
+        self._mover = address
+        self.machine.try_fire(DataEvent.ACCEPTED)
+
+    def _context(self) -> JobContext:
+        assert self._channel is not None, "CONNECTED implies a channel"
+        return JobContext(
+            self._job_name,
+            self._peers,
+            self._channel,
+            self._events,
+            self.poster,
+            self._progress,
+            self.message,
+            self.log.bind(job=self._job_name),
+        )
+
+    def _fresh_map(self) -> GnsMap:
+        """The writer's map, or the last good copy while the writer is away.  The job pins it."""
+        try:
+            self._maps.refresh()
+        except SpanreelError as error:
+            self.log.warning("map not refreshed, the last good copy is used", why=str(error))
+        return self._maps.current()
+
+    def _progress(self, count: int) -> None:
+        self.bytes_processed = count
+
+    def _runner(self, job: Job, run: Callable[[], DataHaltReason]) -> Callable[[], DataHaltReason]:
+        self._job = job
+        self.set_value(o.JOB, self._job_name)
+
+        def guarded() -> DataHaltReason:
+            try:
+                return run()
+            except JobAbortedError:
+                return DataHaltReason.ABORTED
+            except JobFailedError as error:
+                self.message(LogType.ERROR, f"the job failed: {error}")
+            except (NdmpError, OSError) as error:
+                if self.machine.state is DataState.ACTIVE:
+                    self.message(LogType.ERROR, f"the job failed: {error}")
+            return DataHaltReason.INTERNAL_ERROR
+
+        return guarded
+
+    def _run_backup(self, job: BackupJob) -> DataHaltReason:
+        reason = job.run()
+        totals = job.totals
+        self.bytes_processed = totals.bytes
+        self._set_totals(totals.status, totals.files, totals.bytes, totals.problems + totals.skipped)
+        return reason
+
+    def _run_restore(self, job: RestoreJob) -> DataHaltReason:
+        reason = job.run()
+        totals = job.totals
+        for name, status in job.statuses():
+            self.poster.post(m.LogFilePost(name, status))
+        self._set_totals(totals.status, totals.files, totals.bytes, totals.problems + totals.skipped)
+        return reason
+
+    def _set_totals(self, status: str, files: int, count: int, problems: int) -> None:
+        self.set_value(o.STATUS, status)
+        self.set_value(o.FILES, files)
+        self.set_value(o.BYTES, count)
+        self.set_value(o.PROBLEMS, problems)
+
+    def _refuse(self, code: ErrorCode, why: str) -> RefusalError:
+        """A refusal whose reason the DMA can show: the reply has room for a number only."""
+        self.message(LogType.ERROR, why)
+        return RefusalError(code, why)
+
+    def _check_butype(self, butype: bytes) -> None:
+        if butype != o.BUTYPE:
+            raise self._refuse(ErrorCode.ILLEGAL_ARGS, f"backup type {butype!r} is not offered; use tar")
+
+    def _check_level(self) -> None:
+        """Only full backups so far: a level without its base is refused rather than made a full one."""
+        level = self.value(b"LEVEL", b"0") or b"0"
+        if level != b"0":
+            raise self._refuse(ErrorCode.ILLEGAL_ARGS, f"level {level!r} has no base here; use level 0")
+
+
+def _connect_code(error: NdmpError) -> ErrorCode:
+    return error.code if error.code is ErrorCode.ILLEGAL_ARGS else ErrorCode.CONNECT

@@ -1,0 +1,111 @@
+"""What an entry server orders of an owner, as the environment of DATA_START_BACKUP and _RECOVER.
+
+The names are in docs/architecture.md, "Between nodes".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from appliance.ndmp.enums import ErrorCode
+from appliance.ndmp.errors import RefusalError
+from appliance.ndmp.types import Pval
+
+BUTYPE = b"tar"
+"""The backup type: a pax archive that GNU tar and bsdtar read."""
+
+STATUS = b"SPANREEL_STATUS"
+FILES = b"SPANREEL_FILES"
+BYTES = b"SPANREEL_BYTES"
+NODES = b"SPANREEL_NODES"
+PROBLEMS = b"SPANREEL_PROBLEMS"
+JOB = b"SPANREEL_JOB"
+GENERATION = b"SPANREEL_GENERATION"
+EXISTING = b"EXISTING"
+MAKE_ROOT = b"SPANREEL_MAKE_ROOT"
+"""y: make the directory of the target's fileset; only for a part that moves to a new place."""
+
+
+@dataclass(frozen=True)
+class PartOrder:
+    """One part of a backup; offsets in bytes of the image, node numbers of the file history."""
+
+    path: bytes
+    root: bytes
+    job: str
+    fileset: str
+    generation: int
+    local_path: bytes
+    offset: int
+    node_base: int
+    parent_node: int
+    skip: tuple[bytes, ...] = ()
+    exclude: tuple[bytes, ...] = ()
+    history: bool = True
+    framed: bool = False
+    """Whether the part is an archive of its own: for a move, where no entry server frames it."""
+
+    def to_env(self) -> tuple[Pval, ...]:
+        """The environment that orders this part."""
+        pairs = [
+            (b"TYPE", BUTYPE),
+            (b"FILESYSTEM", self.path),
+            (b"HIST", b"f" if self.history else b"n"),
+            (b"SPANREEL_ROOT", self.root),
+            (JOB, self.job.encode()),
+            (b"SPANREEL_FILESET", self.fileset.encode()),
+            (GENERATION, b"%d" % self.generation),
+            (b"LOCAL_PATH", self.local_path),
+            (b"SPANREEL_OFFSET", b"%d" % self.offset),
+            (b"SPANREEL_NODE_BASE", b"%d" % self.node_base),
+            (b"SPANREEL_PARENT_NODE", b"%d" % self.parent_node),
+            *((b"SPANREEL_SKIP", path) for path in self.skip),
+            *((b"EXCLUDE", pattern) for pattern in self.exclude),
+        ]
+        return tuple(Pval(name, value) for name, value in pairs)
+
+    @classmethod
+    def from_env(cls, env: Mapping[bytes, Sequence[bytes]]) -> PartOrder:
+        """Read an order.  Raises RefusalError(ILLEGAL_ARGS) for one that is not whole."""
+        try:
+            return cls(
+                path=env[b"FILESYSTEM"][-1],
+                root=env[b"SPANREEL_ROOT"][-1],
+                job=env[JOB][-1].decode("ascii"),
+                fileset=env[b"SPANREEL_FILESET"][-1].decode("ascii"),
+                generation=int(env[GENERATION][-1]),
+                local_path=env[b"LOCAL_PATH"][-1],
+                offset=int(env[b"SPANREEL_OFFSET"][-1]),
+                node_base=int(env[b"SPANREEL_NODE_BASE"][-1]),
+                parent_node=int(env[b"SPANREEL_PARENT_NODE"][-1]),
+                skip=tuple(env.get(b"SPANREEL_SKIP", ())),
+                exclude=tuple(env.get(b"EXCLUDE", ())),
+                history=wants_history(env),
+                framed=env.get(b"SPANREEL_FRAME") == [b"y"],
+            )
+        except (KeyError, ValueError) as error:
+            raise RefusalError(
+                ErrorCode.ILLEGAL_ARGS, f"the order of a part is not whole: {error}"
+            ) from error
+
+
+def wants_history(env: Mapping[bytes, Sequence[bytes]]) -> bool:
+    """Whether HIST, in any of its spellings, asks for file history; absent means no (draft, 3.5.10)."""
+    value = (env.get(b"HIST") or (b"n",))[-1]
+    return value[:1].lower() in (b"y", b"f", b"d", b"t")
+
+
+@dataclass(frozen=True)
+class PartTotals:
+    """What an owner says of its part after the halt."""
+
+    length: int
+    files: int
+    nodes: int
+    problems: int
+
+    @classmethod
+    def from_env(cls, env: Mapping[bytes, bytes]) -> PartTotals:
+        """Read the totals.  Raises ValueError or KeyError when the owner did not give them."""
+        return cls(int(env[BYTES]), int(env[FILES]), int(env[NODES]), int(env[PROBLEMS]))

@@ -1,0 +1,269 @@
+"""The owner's half: save and restore parts of this file server, on the order of an entry server.
+
+A DATA service whose mover is a feed of the connection server.  Local paths come from this server's own
+map; the one in an order is only compared with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from appliance import feeds
+from appliance.archive.errors import ArchiveError
+from appliance.archive.extract import Extractor
+from appliance.archive.frame import END_OF_ARCHIVE, global_header
+from appliance.archive.outcome import Existing, ExtractOptions, SourceStatus
+from appliance.archive.part import PartRequest
+from appliance.archive.reader import MemberReader
+from appliance.archive.targets import Target
+from appliance.archive.writer import write_part
+from appliance.dataservice import DataService
+from appliance.errors import SpanreelError
+from appliance.fileserver import order as o
+from appliance.fileserver.history import History
+from appliance.gns.map import PathNotFoundError, Resolution
+from appliance.gns.service import MapService
+from appliance.ndmp import dataconn
+from appliance.ndmp import messages as m
+from appliance.ndmp.enums import DataHaltReason, ErrorCode, LogType, RecoveryStatus
+from appliance.ndmp.errors import RefusalError
+from appliance.ndmp.session import Poster
+from appliance.ndmp.states import DataEvent
+from appliance.ndmp.types import Address, Name
+from appliance.peers import Peers
+from appliance.text import show_path
+
+_ROOT_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+class OwnerService(DataService):
+    """One session's orders; at most one part at a time."""
+
+    def __init__(self, poster: Poster, node: str, maps: MapService, peers: Peers, log: Any = None) -> None:
+        super().__init__(poster, log)
+        self._node = node
+        self._maps = maps
+        self._peers = peers
+        self._stream: socket.socket | None = None
+        self._listener: feeds.FeedListener | None = None
+        self._stop = threading.Event()
+
+    def listen(self) -> Address:
+        """Listen for another owner's feed: a part moves from one file server to the other."""
+        listener = self._listener = feeds.FeedListener(self._peers.address, None)
+        worker = threading.Thread(target=self._accept, args=(listener,), daemon=True)
+        self.poster.after_reply(worker.start)
+        return listener.address()
+
+    def connect(self, address: Address) -> None:
+        """Open the feed."""
+        self._stream = feeds.connect(address, self._peers.address, self._peers.tls)
+
+    def connection_address(self) -> Address:
+        """The connection server's endpoint."""
+        return dataconn.peer_address(self._stream) if self._stream else Address()
+
+    def backup(self, butype: bytes) -> Callable[[], DataHaltReason]:
+        """Check the order of a part; refuse one made with another map, or for what is not there."""
+        _check_butype(butype)
+        part = o.PartOrder.from_env(self.env)
+        place = self._resolve(part.path, part.generation)
+        if place.junction.fileset != part.fileset or place.local != part.local_path:
+            raise RefusalError(
+                ErrorCode.ILLEGAL_ARGS, f"{show_path(part.path)} has moved: the order is stale"
+            )
+        root = self._open_root(place)
+        try:
+            os.stat(place.relative or b".", dir_fd=root, follow_symlinks=False)
+        except OSError as error:
+            os.close(root)
+            self.message(LogType.ERROR, f"{show_path(part.path)}: {error.strerror}")
+            raise RefusalError(ErrorCode.FILE_NOT_FOUND, f"{show_path(part.path)} is not there") from error
+        self._stop.clear()
+        return lambda: self._save(part, place, root)
+
+    def recover(self, butype: bytes, names: Sequence[Name]) -> Callable[[], DataHaltReason]:
+        """Check the targets: every one must be owned here, today."""
+        _check_butype(butype)
+        if not names:
+            raise RefusalError(ErrorCode.ILLEGAL_ARGS, "an owner needs at least one name")
+        generation = int(self.value(o.GENERATION, b"0"))
+        existing = existing_policy(self.value(o.EXISTING))
+        with contextlib.ExitStack() as opened:
+            targets = []
+            for name in names:
+                place = self._resolve(name.destination_path, generation)
+                if self.value(o.MAKE_ROOT) == b"y":
+                    Path(os.fsdecode(place.junction.local)).mkdir(parents=True, exist_ok=True)
+                root = self._open_root(place)
+                opened.callback(os.close, root)
+                targets.append(Target(name.original_path or b"/", root, place.relative))
+            roots = opened.pop_all()
+        self._stop.clear()
+        return lambda: self._restore(names, targets, existing, roots)
+
+    def cancel(self) -> None:
+        """Stop between two blocks; a blocked read or write of the feed wakes."""
+        self._stop.set()
+        if self._listener is not None:
+            self._listener.close()
+        dataconn.shut(self._stream)
+
+    def release(self) -> None:
+        """Close the feed."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.close()
+
+    def _accept(self, listener: feeds.FeedListener) -> None:
+        try:
+            self._stream = listener.accept()
+        except RefusalError:
+            self.halt(DataHaltReason.CONNECT_ERROR)
+            return
+        if not self.machine.try_fire(DataEvent.ACCEPTED):
+            self.release()
+
+    def _resolve(self, path: bytes, generation: int) -> Resolution:
+        """Who owns `path` in a map at least as new as the order's.  Raises RefusalError unless it is us."""
+        gns = self._maps.current()
+        if gns.generation < generation:
+            self._refresh()
+            gns = self._maps.current()
+        if gns.generation < generation:
+            raise RefusalError(ErrorCode.ILLEGAL_ARGS, "this server's map is older than the order's")
+        try:
+            place = gns.resolve(path)
+        except PathNotFoundError as error:
+            raise RefusalError(ErrorCode.FILE_NOT_FOUND, str(error)) from error
+        if place.junction.owner != self._node:
+            raise RefusalError(ErrorCode.ILLEGAL_ARGS, f"{show_path(path)} is not owned here: stale order")
+        return place
+
+    def _refresh(self) -> None:
+        try:
+            self._maps.refresh()
+        except SpanreelError as error:
+            raise RefusalError(ErrorCode.ILLEGAL_ARGS, f"an order with a newer map: {error}") from error
+
+    def _open_root(self, place: Resolution) -> int:
+        try:
+            return os.open(place.junction.local, _ROOT_FLAGS)
+        except OSError as error:
+            path = show_path(place.junction.path)
+            self.log.error("fileset not there", fileset=place.junction.fileset, why=error.strerror)
+            self.message(LogType.ERROR, f"{path}: the directory behind it is not there: {error.strerror}")
+            raise RefusalError(ErrorCode.FILE_NOT_FOUND, f"{path}: its directory cannot be opened") from error
+
+    def _save(self, part: o.PartOrder, place: Resolution, root: int) -> DataHaltReason:
+        stream = self._stream
+        assert stream is not None, "CONNECTED implies a feed"
+        history = History(self.poster, part.history)
+        request = PartRequest(
+            root=root,
+            member_prefix=place.junction.path,
+            job=part.job,
+            start=place.relative,
+            skip=frozenset(part.skip),
+            exclude=part.exclude,
+            backup_root=part.root,
+            stream_offset=part.offset,
+            node_base=part.node_base,
+            parent_node=part.parent_node,
+        )
+        try:
+            sink = self._sink(stream)
+            if part.framed:
+                sink(global_header(part.job, part.root))
+            result = write_part(request, sink, history, self._stop.is_set)
+            if part.framed:
+                sink(END_OF_ARCHIVE)
+            history.flush()
+            feeds.finish(stream)
+        except (ArchiveError, OSError) as error:
+            self.log.warning("part not finished", path=show_path(part.path), why=str(error))
+            return DataHaltReason.CONNECT_ERROR
+        finally:
+            os.close(root)
+        self.set_value(o.BYTES, result.bytes)
+        self.set_value(o.FILES, result.files)
+        self.set_value(o.NODES, result.nodes)
+        self.set_value(o.PROBLEMS, result.problems)
+        self.bytes_processed = result.bytes
+        return DataHaltReason.SUCCESSFUL
+
+    def _sink(self, stream: socket.socket) -> Callable[[bytes | memoryview], object]:
+        def sink(data: bytes | memoryview) -> None:
+            stream.sendall(data)
+            self.bytes_processed += len(data)
+
+        return sink
+
+    def _restore(
+        self,
+        names: Sequence[Name],
+        targets: Sequence[Target],
+        existing: Existing,
+        roots: contextlib.ExitStack,
+    ) -> DataHaltReason:
+        stream = self._stream
+        assert stream is not None, "CONNECTED implies a feed"
+        reader = MemberReader(stream.recv_into)
+        observer = _RestoreLog(self)
+        self.ask_for_image()
+        with roots:
+            extractor = Extractor(reader, targets, observer, ExtractOptions(existing=existing))
+            try:
+                extractor.run()
+                feeds.finish(stream)
+                reason = DataHaltReason.SUCCESSFUL
+            except (ArchiveError, OSError) as error:
+                self.log.warning("restore not finished", why=str(error))
+                reason = DataHaltReason.CONNECT_ERROR
+        result = extractor.result
+        self.bytes_processed = reader.offset
+        self.set_value(o.FILES, result.files)
+        self.set_value(o.BYTES, result.data_bytes)
+        self.set_value(o.PROBLEMS, result.problem_count)
+        for name, source in zip(names, result.sources, strict=True):
+            self.poster.post(m.LogFilePost(name.original_path, _recovery_status(source)))
+        return reason
+
+
+class _RestoreLog:
+    """The extractor's observer: problems become lines of the DMA's log."""
+
+    def __init__(self, service: OwnerService) -> None:
+        self._service = service
+
+    def restored(self, path: bytes, /) -> None:
+        """Nothing to say: names are counted."""
+
+    def problem(self, path: bytes, text: str, /) -> None:
+        """One member, or something of it, was not restored."""
+        self._service.message(LogType.WARNING, f"{show_path(path)}: {text}")
+
+
+def _recovery_status(source: SourceStatus) -> RecoveryStatus:
+    if not source.members:
+        return RecoveryStatus.FAILED_NOT_FOUND
+    return RecoveryStatus.FAILED_IO_ERROR if source.problems else RecoveryStatus.SUCCESSFUL
+
+
+def _check_butype(butype: bytes) -> None:
+    if butype not in (o.BUTYPE, b""):
+        raise RefusalError(ErrorCode.ILLEGAL_ARGS, f"backup type {butype!r} is not offered")
+
+
+def existing_policy(value: bytes) -> Existing:
+    """What EXISTING in the environment asks for; absent means overwrite.  Raises RefusalError."""
+    try:
+        return Existing(value.decode("ascii", "replace") or Existing.OVERWRITE.value)
+    except ValueError:
+        raise RefusalError(ErrorCode.ILLEGAL_ARGS, f"EXISTING={value!r} is not known") from None

@@ -1,0 +1,221 @@
+"""A restore over several owners: to whoever owns each target today (docs/architecture.md, "A restore")."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from appliance.fileserver import order as o
+from appliance.fileserver.job import Job, JobContext, JobFailedError
+from appliance.fileserver.plan import OwnerRoutes, Wish
+from appliance.ndmp import extension as x
+from appliance.ndmp import messages as m
+from appliance.ndmp.client import Client
+from appliance.ndmp.endpoint import Received
+from appliance.ndmp.enums import (
+    DataHaltReason,
+    DataOperation,
+    LogType,
+    MoverHaltReason,
+    MoverMode,
+    RecoveryStatus,
+)
+from appliance.ndmp.errors import NdmpError
+from appliance.ndmp.types import Name, Pval
+from appliance.peers import ChannelSession, Event, FeedSession
+
+
+@dataclass
+class RestoreTotals:
+    """What the DMA is told at the end."""
+
+    bytes: int = 0
+    files: int = 0
+    problems: int = 0
+    skipped: int = 0
+
+    @property
+    def status(self) -> str:
+        """complete, problems (single files), or incomplete (an owner was not there)."""
+        if self.skipped:
+            return "incomplete"
+        return "problems" if self.problems else "complete"
+
+
+class _OwnerRun:
+    """One owner's share of a running restore."""
+
+    def __init__(self, routes: OwnerRoutes, client: Client, feed: FeedSession) -> None:
+        self.routes = routes
+        self.client = client
+        self.feed = feed
+        self.halted: DataHaltReason | None = None
+        self.feed_halted = False
+        self.lost = False
+
+    @property
+    def done(self) -> bool:
+        """Whether both its ends have ended."""
+        return self.lost or (self.halted is not None and self.feed_halted)
+
+
+class RestoreJob(Job):
+    """Runs one restore."""
+
+    def __init__(
+        self,
+        context: JobContext,
+        generation: int,
+        wanted: Sequence[Wish],
+        routes: Sequence[OwnerRoutes],
+        existing: bytes,
+    ) -> None:
+        super().__init__(context)
+        self._generation = generation
+        self._wanted = wanted
+        self._routes = routes
+        self._existing = existing
+        self._runs: dict[str, _OwnerRun] = {}
+        self._channel_halt: DataHaltReason | None = None
+        self._statuses: list[list[RecoveryStatus]] = [[] for _ in wanted]
+        self.totals = RestoreTotals()
+
+    def run(self) -> DataHaltReason:
+        """Start every owner, route the image, wait for all.
+
+        Raises JobFailedError, JobAbortedError, or NdmpError when a node is lost.
+        """
+        with contextlib.ExitStack() as held:
+            for routes in self._routes:
+                self._start_owner(held, routes)
+            if not self._runs:
+                raise JobFailedError("no file server that owns a target could be reached")
+            self.context.channel.start(DataOperation.RECOVER, self._channel_routes())
+            while self._channel_halt is None or not all(run.done for run in self._runs.values()):
+                self._event(self.wait(self._poll))
+            for run in self._runs.values():
+                self._collect(run)
+        self.context.progress(self.totals.bytes)
+        return self._channel_halt
+
+    def statuses(self) -> list[tuple[bytes, RecoveryStatus]]:
+        """How each requested name ended: the worst of its owners; not found only if nobody found it."""
+        found = []
+        for wish, statuses in zip(self._wanted, self._statuses, strict=True):
+            known = [status for status in statuses if status is not RecoveryStatus.FAILED_NOT_FOUND]
+            default = RecoveryStatus.FAILED_NOT_FOUND
+            found.append((wish.original, max(known, default=default)))
+        return found
+
+    def _start_owner(self, held: contextlib.ExitStack, routes: OwnerRoutes) -> None:
+        context = self.context
+        feed = FeedSession(context.peers, context.channel.channel, f"feed {routes.owner}", context.events)
+        held.enter_context(self.session(feed))
+        address = feed.listen(MoverMode.WRITE, 0)
+        try:
+            client = self._open_owner(routes.owner)
+            held.enter_context(self.session(client))
+            client.do(m.DataConnectRequest(address))
+            client.do(m.DataStartRecoverRequest(self._env(), self._names(routes), o.BUTYPE))
+        except NdmpError as error:
+            self.check_abort()
+            self._skip(routes, f"{routes.owner} did not start: {error}")
+            return
+        self._runs[routes.owner] = _OwnerRun(routes, client, feed)
+
+    def _skip(self, routes: OwnerRoutes, why: str) -> None:
+        self.totals.skipped += 1
+        self.context.tell(LogType.ERROR, f"not restored: {why}")
+        for number, _, _ in routes.routes:
+            self._statuses[number].append(RecoveryStatus.FAILED_UNDEFINED_ERROR)
+
+    def _env(self) -> tuple[Pval, ...]:
+        return (
+            Pval(b"TYPE", o.BUTYPE),
+            Pval(o.JOB, self.context.name.encode()),
+            Pval(o.GENERATION, b"%d" % self._generation),
+            Pval(o.EXISTING, self._existing),
+        )
+
+    @staticmethod
+    def _names(routes: OwnerRoutes) -> tuple[Name, ...]:
+        return tuple(Name(source, target) for _, source, target in routes.routes)
+
+    def _channel_routes(self) -> tuple[x.Route, ...]:
+        return tuple(
+            x.Route(number, source, run.feed.number)
+            for run in self._runs.values()
+            for number, source, _ in run.routes.routes
+        )
+
+    def _open_owner(self, node: str) -> Client:
+        events = self.context.events
+        return self.context.peers.open(
+            node,
+            lambda post: self._owner_post(node, post),
+            lambda: events.put(Event(node, None)),
+        )
+
+    def _owner_post(self, node: str, post: Received) -> None:
+        """In the session's reading thread: log lines go on as they came, the rest is the job's."""
+        if isinstance(post.body(), m.LogMessagePost):
+            self.context.poster.raw_post(post.code, post.raw)
+        else:
+            self.context.events.put(Event(node, post))
+
+    def _poll(self) -> None:
+        self.context.progress(self.context.channel.state().bytes_processed)
+
+    def _event(self, event: Event) -> None:
+        if event.source == ChannelSession.NAME:
+            self._channel_event(event.post)
+            return
+        for run in self._runs.values():
+            if event.source == run.feed.name:
+                self._feed_event(run, event.post)
+            elif event.source == run.client.peer:
+                self._owner_event(run, event.post)
+
+    def _channel_event(self, post: Received | None) -> None:
+        if post is None:
+            raise JobFailedError("the connection server was lost")
+        body = post.body()
+        if isinstance(body, m.NotifyDataReadPost):
+            # The connection server needs the image: the DMA starts the mover.
+            self.context.poster.post(body)
+        elif isinstance(body, m.NotifyDataHaltedPost):
+            self._channel_halt = body.reason
+
+    def _feed_event(self, run: _OwnerRun, post: Received | None) -> None:
+        run.feed_halted = True
+        good = post is not None and post.body() == m.NotifyMoverHaltedPost(MoverHaltReason.CONNECT_CLOSED)
+        if not good and not run.done:
+            self.context.log.warning("feed failed", owner=run.client.peer)
+
+    def _owner_event(self, run: _OwnerRun, post: Received | None) -> None:
+        if post is None:
+            run.lost = run.halted is None
+            return
+        body = post.body()
+        if isinstance(body, m.NotifyDataReadPost):
+            run.feed.read()
+        elif isinstance(body, m.NotifyDataHaltedPost):
+            run.halted = body.reason
+        elif isinstance(body, m.LogFilePost):
+            for number, source, _ in run.routes.routes:
+                if source == body.name:
+                    self._statuses[number].append(body.recovery_status)
+
+    def _collect(self, run: _OwnerRun) -> None:
+        """An owner's totals; one that was lost, or did not end well, is named."""
+        if run.lost or run.halted is not DataHaltReason.SUCCESSFUL:
+            self._skip(run.routes, f"{run.client.peer} was lost during the restore")
+            if run.lost:
+                return
+        env = {
+            pair.name: pair.value for pair in run.client.call(m.DataGetEnvRequest(), m.DataGetEnvReply).env
+        }
+        self.totals.bytes += int(env.get(o.BYTES, b"0"))
+        self.totals.files += int(env.get(o.FILES, b"0"))
+        self.totals.problems += int(env.get(o.PROBLEMS, b"0"))

@@ -1,0 +1,175 @@
+"""Control sessions to other nodes: NDMP inside TLS, to a node by its name and checked to be that node."""
+
+from __future__ import annotations
+
+import queue
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from appliance import tls
+from appliance.config import Cluster, NodeConfig
+from appliance.errors import SpanreelError
+from appliance.ndmp import extension as x
+from appliance.ndmp import messages as m
+from appliance.ndmp.client import Client
+from appliance.ndmp.declare import CODES
+from appliance.ndmp.endpoint import Received
+from appliance.ndmp.enums import ALL_ONES, AddressType, DataOperation, ErrorCode, MoverMode
+from appliance.ndmp.errors import ConnectionLostError, RemoteFaultError
+from appliance.ndmp.types import Address
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something a job waits for: `post` from `source`, or None when the session to it is lost."""
+
+    source: str
+    post: Received | None
+
+
+Events = queue.SimpleQueue[Event]
+
+
+class Peers:
+    """Opens sessions to the other nodes of the cluster."""
+
+    def __init__(self, config: NodeConfig) -> None:
+        """Raises ConfigurationError for certificates that cannot be used."""
+        self.address = config.node.address
+        self.cluster = config.section(Cluster)
+        self.tls: ssl.SSLContext = tls.client_context(config)
+
+    def open(
+        self,
+        node: str,
+        on_post: Callable[[Received], None] | None = None,
+        on_lost: Callable[[], None] | None = None,
+    ) -> Client:
+        """A session to `node`.
+
+        Raises ConnectionLostError: the node is unknown, unreachable, or somebody else answers.
+        """
+        known = next((each for each in self.cluster.nodes if each.name == node), None)
+        if known is None:
+            raise ConnectionLostError(f"{node} is not among this node's cluster.nodes", ErrorCode.CONNECT)
+        client = Client.connect(
+            (known.address, known.port),
+            node,
+            tls=self.tls,
+            on_post=on_post,
+            on_lost=on_lost,
+            source=self.address,
+            check=lambda stream: _require_node(stream, node),
+        )
+        client.open()
+        return client
+
+
+def accept_peer(stream: socket.socket, *roles: str) -> tls.Identity:
+    """Who connected to the cluster's port.
+
+    Raises RemoteFaultError(NOT_AUTHORIZED) unless the peer's certificate names one of `roles`.
+    """
+    assert isinstance(stream, ssl.SSLSocket)
+    try:
+        identity = tls.peer_identity(stream)
+        identity.require(*roles)
+    except SpanreelError as error:
+        raise RemoteFaultError(str(error), ErrorCode.NOT_AUTHORIZED) from error
+    return identity
+
+
+def _require_node(stream: socket.socket, node: str) -> None:
+    try:
+        assert isinstance(stream, ssl.SSLSocket)
+        found = tls.peer_identity(stream).node
+    except tls.PeerError as error:
+        raise ConnectionLostError(f"{node}: {error}", ErrorCode.CONNECT) from error
+    if found != node:
+        raise ConnectionLostError(f"{found} answered in the place of {node}", ErrorCode.CONNECT)
+
+
+class ChannelSession:
+    """The entry server's hold on a backup channel at the connection server."""
+
+    NAME = "channel"
+
+    def __init__(
+        self, peers: Peers, job: str, events: Events, on_connected: Callable[[Address], None]
+    ) -> None:
+        """`on_connected` is told when the mover came, after `listen`.
+
+        Raises NdmpError when the connection server cannot be had.
+        """
+
+        def on_post(post: Received) -> None:
+            if post.code == CODES[x.ChannelConnectedPost][1]:
+                body = post.body()
+                assert isinstance(body, x.ChannelConnectedPost)
+                on_connected(body.addr)
+            else:
+                events.put(Event(self.NAME, post))
+
+        self._client = peers.open(
+            peers.cluster.connection_server, on_post, lambda: events.put(Event(self.NAME, None))
+        )
+        self.channel = self._client.call(x.ChannelOpenRequest(job.encode()), x.ChannelOpenReply).channel
+
+    def connect(self, address: Address) -> None:
+        """Have the connection server connect to the mover."""
+        self._client.do(m.DataConnectRequest(address))
+
+    def listen(self) -> Address:
+        """Have the connection server listen for the mover; the address is the connection server's."""
+        reply = self._client.call(m.DataListenRequest(AddressType.TCP), m.DataListenReply)
+        return reply.connect_addr
+
+    def state(self) -> m.DataGetStateReply:
+        """The channel's state and counters."""
+        return self._client.call(m.DataGetStateRequest(), m.DataGetStateReply)
+
+    def start(self, operation: DataOperation, routes: tuple[x.Route, ...] = ()) -> None:
+        """Start relaying."""
+        self._client.do(x.ChannelStartRequest(operation, routes))
+
+    def finish(self, length: int) -> None:
+        """Close the channel after `length` bytes of a backup.  Raises ReplyError when counts differ."""
+        self._client.do(x.ChannelFinishRequest(length))
+
+    def close(self) -> None:
+        """End the session; a channel that still runs is broken off."""
+        self._client.close()
+
+
+class FeedSession:
+    """The entry server's hold on one feed at the connection server."""
+
+    def __init__(self, peers: Peers, channel: bytes, name: str, events: Events) -> None:
+        """`name` is what the feed's events are marked with.  Raises NdmpError."""
+        self.name = name
+        self._client = peers.open(
+            peers.cluster.connection_server,
+            lambda post: events.put(Event(name, post)),
+            lambda: events.put(Event(name, None)),
+        )
+        self.number = self._client.call(x.FeedAttachRequest(channel), x.FeedAttachReply).feed
+
+    def listen(self, mode: MoverMode, offset: int) -> Address:
+        """Set the window and listen; the address holds the one-time token."""
+        self._client.do(m.MoverSetWindowRequest(offset, ALL_ONES - offset))
+        reply = self._client.call(m.MoverListenRequest(mode, AddressType.TCP), m.MoverListenReply)
+        return reply.connect_addr
+
+    def read(self) -> None:
+        """Let a restore's feed start."""
+        self._client.do(m.MoverReadRequest(0, ALL_ONES))
+
+    def state(self) -> m.MoverGetStateReply:
+        """The feed's counters, exact once it halted."""
+        return self._client.call(m.MoverGetStateRequest(), m.MoverGetStateReply)
+
+    def close(self) -> None:
+        """End the session; a feed that still runs is broken."""
+        self._client.close()

@@ -1,0 +1,145 @@
+"""Restores over several owners: to whoever owns each target today."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from appliance.gns.change import batch_change, remove_change, replace_change
+from appliance.gns.client import fetch_map, move, send_change
+from appliance.ndmp import messages as m
+from appliance.ndmp.enums import DataHaltReason, ErrorCode, RecoveryStatus
+from appliance.ndmp.errors import ReplyError
+from appliance.ndmp.types import Name
+from tests.unit.cluster.conftest import Cluster
+
+PARTS = (
+    ("/projects", "fs1", "p"),
+    ("/projects/media", "fs2", "m"),
+    ("/home", "fs2", "h"),
+    ("/restored", "fs1", "r"),
+    ("/restored/home", "fs2", "rh"),
+)
+
+
+def seed(cluster: Cluster) -> bytes:
+    """Make the trees and return an image of them."""
+    cluster.add(*PARTS[:3])
+    (cluster.local("fs1", "p") / "a.txt").write_text("of fs1")
+    os.link(cluster.local("fs1", "p") / "a.txt", cluster.local("fs1", "p") / "hard")
+    (cluster.local("fs2", "m") / "b.bin").write_bytes(bytes(range(256)) * 5000)
+    (cluster.local("fs2", "h") / "deep").mkdir()
+    (cluster.local("fs2", "h") / "deep" / "c.txt").write_text("of fs2")
+    _, mover, reason = cluster.backup("fs1")
+    assert reason is DataHaltReason.SUCCESSFUL
+    cluster.add(*PARTS)
+    return mover.image
+
+
+def tree(top: Path) -> dict[str, bytes]:
+    """Files below a directory."""
+    return {str(path.relative_to(top)): path.read_bytes() for path in top.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("entry", ["fs1", "fs2"])
+def test_a_whole_image_goes_to_the_owners_of_the_target(cluster: Cluster, entry: str) -> None:
+    """Restored elsewhere, each member lands with the server that owns its new place."""
+    image = seed(cluster)
+    dma, reason = cluster.restore(entry, image, (b"", b"/restored"))
+    assert (reason, dma.log) == (DataHaltReason.SUCCESSFUL, [])
+    assert tree(cluster.local("fs1", "r")) == {
+        "projects/a.txt": b"of fs1",
+        "projects/hard": b"of fs1",
+        "projects/media/b.bin": bytes(range(256)) * 5000,
+    }
+    assert tree(cluster.local("fs2", "rh")) == {"deep/c.txt": b"of fs2"}
+    assert dma.files == [m.LogFilePost(b"", RecoveryStatus.SUCCESSFUL)]
+    assert dma.env()[b"SPANREEL_STATUS"] == b"complete"
+
+
+def test_in_place_after_the_originals_were_deleted(cluster: Cluster) -> None:
+    """Everything comes back where it was, on both owners."""
+    image = seed(cluster)
+    before = [tree(cluster.local(*place)) for place in (("fs1", "p"), ("fs2", "m"), ("fs2", "h"))]
+    for node, name in (("fs1", "p"), ("fs2", "m"), ("fs2", "h")):
+        shutil.rmtree(cluster.local(node, name))
+        cluster.local(node, name)
+    _, reason = cluster.restore("fs2", image, (b"", b"/"))
+    assert reason is DataHaltReason.SUCCESSFUL
+    assert [tree(cluster.local(*p)) for p in (("fs1", "p"), ("fs2", "m"), ("fs2", "h"))] == before
+
+
+def test_single_names_two_targets_and_one_that_is_not_there(cluster: Cluster) -> None:
+    """Each nlist entry has its own target and its own status."""
+    image = seed(cluster)
+    dma, reason = cluster.restore(
+        "fs1",
+        image,
+        (b"/projects/a.txt", b"/restored/one.txt"),
+        (b"/home/deep", b"/restored/home/deeper"),
+        (b"/nowhere", b"/restored/nowhere"),
+    )
+    assert reason is DataHaltReason.SUCCESSFUL
+    assert tree(cluster.local("fs1", "r")) == {"one.txt": b"of fs1"}
+    assert tree(cluster.local("fs2", "rh")) == {"deeper/c.txt": b"of fs2"}
+    assert {post.name: post.recovery_status for post in dma.files} == {
+        b"/projects/a.txt": RecoveryStatus.SUCCESSFUL,
+        b"/home/deep": RecoveryStatus.SUCCESSFUL,
+        b"/nowhere": RecoveryStatus.FAILED_NOT_FOUND,
+    }
+
+
+def test_a_junction_that_moved_since_the_backup(cluster: Cluster) -> None:
+    """A restore in place goes to today's owner, not to the one the backup was made from."""
+    image = seed(cluster)
+    config = cluster.configs["fs1"]
+    new = cluster.local("fs1", "moved-home")
+    change = replace_change(fetch_map(config).at(b"/home"), "fs1", bytes(new))
+    send_change(config, change)
+    _, reason = cluster.restore("fs2", image, (b"/home", b"/home"))
+    assert reason is DataHaltReason.SUCCESSFUL
+    assert tree(new) == {"deep/c.txt": b"of fs2"}
+
+
+def test_a_target_that_nobody_owns_is_refused(cluster: Cluster) -> None:
+    """START_RECOVER to such a path is FILE_NOT_FOUND, with the reason in the log."""
+    seed(cluster)
+    dma, mover = cluster.dma("fs1"), cluster.mover()
+    mover.give(b"")
+    dma.client.do(m.DataConnectRequest(mover.address))
+    with pytest.raises(ReplyError) as refused:
+        dma.client.do(m.DataStartRecoverRequest((), (Name(b"", b"/nobody"),), b"tar"))
+    assert refused.value.code is ErrorCode.FILE_NOT_FOUND
+
+
+def test_a_truncated_image_is_no_success(cluster: Cluster) -> None:
+    """An image that ends early halts the job as failed; what came whole is restored."""
+    image = seed(cluster)
+    _, reason = cluster.restore("fs1", image[: len(image) // 2], (b"", b"/restored"))
+    assert reason is not DataHaltReason.SUCCESSFUL
+    assert tree(cluster.local("fs2", "rh")) == {"deep/c.txt": b"of fs2"}
+
+
+def test_move_keeps_the_path_and_the_files(cluster: Cluster) -> None:
+    """`gns move` copies a part to another server and switches it over under the same global path."""
+    seed(cluster)
+    config = cluster.configs["fs2"]
+    before = fetch_map(config).at(b"/home")
+    new = cluster.folder / "fs1" / "data" / "home-of-fs1"
+    move(config, b"/home", "fs1", bytes(new))
+    after = fetch_map(config).at(b"/home")
+    assert (after.owner, after.local, after.fileset) == ("fs1", bytes(new), before.fileset)
+    assert tree(new) == {"deep/c.txt": b"of fs2"}
+    assert [each.path for each in fetch_map(config).junctions if each.path.startswith(b"/.")] == []
+
+
+def test_a_removed_junction_is_not_saved(cluster: Cluster) -> None:
+    """`gns rm` takes a part out of the name space, and so out of the next backup."""
+    seed(cluster)
+    send_change(cluster.configs["fs1"], batch_change([remove_change(b"/home")]))
+    dma, _, reason = cluster.backup("fs2")
+    assert reason is DataHaltReason.SUCCESSFUL
+    assert not any(path.startswith(b"/home") for path in dma.history)
