@@ -29,7 +29,7 @@ from pydantic import (
 from appliance.config_errors import describe
 from appliance.errors import ConfigurationError
 from appliance.files import check_secret, read_secret
-from appliance.roles import BACKUP_SERVER, CONNECTION_SERVER, FILE_SERVER, MEDIA_SERVER
+from appliance.roles import BACKUP_SERVER, CONNECTION_SERVER, FILE_SERVER, MEDIA_SERVER, NODE_NAME
 
 # A configuration is a few kilobytes; the bound keeps a wrong path from filling memory.
 CONFIG_SIZE_MAX: Final = 1024 * 1024
@@ -77,7 +77,7 @@ def _export_client(text: str) -> str:
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 Address = Annotated[str, AfterValidator(_ipv4)]
 Port = Annotated[int, Field(ge=1, le=65535)]
-NodeName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+NodeName = Annotated[str, Field(pattern=f"^{NODE_NAME.pattern}$")]
 # What INQUIRY and volume tags can hold: printable ASCII without blanks, at most 32 characters.
 Label = Annotated[str, Field(pattern=r"^[!-~]{1,32}$")]
 Labels = Annotated[tuple[Label, ...], AfterValidator(_unique)]

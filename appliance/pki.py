@@ -25,8 +25,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from appliance.errors import ConfigurationError, InfrastructureError
 from appliance.files import read_secret, replace_file
-from appliance.gns.map import NODE_NAME
-from appliance.roles import NODE_URI, ROLE_URI, ROLES
+from appliance.roles import NODE_NAME, NODE_URI, ROLE_URI, ROLES
 
 AUTHORITY_CERTIFICATE: Final = "ca.pem"
 AUTHORITY_KEY: Final = "ca.key"

@@ -19,6 +19,7 @@ from itertools import pairwise
 from typing import Final
 
 from appliance.errors import ConfigurationError, JobError
+from appliance.roles import NODE_NAME
 from appliance.text import show_path
 
 # Linux's PATH_MAX without the final NUL, and NAME_MAX: a junction beyond them could not be mounted.
@@ -31,9 +32,6 @@ JUNCTIONS_MAX: Final = 10_000
 
 # Below this name file servers keep what clients reach only through referrals (see nfs_plan.py).
 RESERVED_NAME: Final = b".spanreel"
-
-# Node names stand in certificates, host names and file names.
-NODE_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 # Opaque and random, so that it tells clients and logs nothing: uuid4().hex.
 FILESET_ID: Final = re.compile(r"[0-9a-f]{32}")
