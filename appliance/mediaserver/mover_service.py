@@ -3,8 +3,9 @@
 The data moves in a thread of its own (`mover_stream`, `mover_restore`); requests only set variables, move
 the machine and wake that thread, so MOVER_GET_STATE and MOVER_ABORT are answered while a drive is slow.
 
-Profile compat, the default: a record size that was never set is 10,240; a window of length 0 in IDLE is
-no window, and a window may come between MOVER_LISTEN and the data connection, as in version 3; until it
+Profile compat, the default: a record size that was never set is 10,240; a length of all
+ones is "to the end" at any offset (ndmjob sends it for its second cartridge); a window of length 0 in IDLE
+is no window, and a window may come between MOVER_LISTEN and the data connection, as in version 3; until it
 comes, nothing fits.  Profile strict is the draft to the letter.
 """
 
@@ -189,6 +190,8 @@ class MoverService:
 
     def _set_window(self, request: m.MoverSetWindowRequest) -> m.MoverSetWindowReply:
         window = Window(request.offset, request.length)
+        if not self._strict:
+            window = window.to_the_end()
         with self.lock:
             state = self.machine.state
             self.machine.check(MoverEvent.SET_WINDOW)

@@ -35,6 +35,10 @@ class Window:
         if self.end > ALL_ONES:
             raise RefusalError(ErrorCode.ILLEGAL_ARGS, f"window {self.offset}+{self.length} overflows")
 
+    def to_the_end(self) -> Window:
+        """This window, where a length of all ones behind offset 0 means the largest that is legal there."""
+        return Window(self.offset, ALL_ONES - self.offset) if self.length == ALL_ONES else self
+
     def fits(self, mode: MoverMode, record_size: int) -> bool:
         """Whether it suits a transfer in this direction (3.6.2.2).
 
