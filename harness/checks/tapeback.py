@@ -123,7 +123,7 @@ def _dump(provider: Provider, library: Library, node: Node, item: TapeFile) -> l
     """The command that writes one tape file to its standard output."""
     if library.transport == "model":
         cartridges = provider.paths(node).library
-        return ["python3", "-m", "tape.model.dump", cartridges, item.barcode, str(item.file)]
+        return ["python3", "-m", "tape.model", cartridges, item.barcode, str(item.file)]
     wanted = {
         "changer": library.changer,
         "drives": library.drives,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import click
@@ -41,7 +42,9 @@ def _show(provider: Provider, described: dict[str, Any]) -> None:
     for node in described["nodes"]:
         name = node["name"]
         runs = "yes" if alive.get(name) else "no"
-        nodes.add_row(name, ", ".join(node["roles"]), node["address"], runs, str(consoles.get(name, "")))
+        log = consoles.get(name)
+        shown = os.path.relpath(log, provider.lab.folder) if log else ""
+        nodes.add_row(name, ", ".join(node["roles"]), node["address"], runs, shown)
     console.print(nodes)
     parts = Table("global path", "owner", box=None)
     for part in described["gns"]:
@@ -50,4 +53,4 @@ def _show(provider: Provider, described: dict[str, Any]) -> None:
     tape = described["tape"]
     if tape:
         console.print(f"library on {tape['node']}: {len(tape['drives'])} drives, {len(tape['slots'])} slots")
-    console.print(f"folder: {provider.lab.folder}")
+    console.print(f"folder: {provider.lab.folder}", soft_wrap=True)

@@ -41,8 +41,8 @@ READY_SECONDS = 30.0
 POLL_SECONDS = 0.02
 # Relays listen above the servers' own ports: 11000 plus the host part of the server's address.
 RELAY_PORT_BASE = 11000
-# What is quoted of a role that did not start.
-LAST_LINES = 5
+# What is quoted of a role that did not start: its own error is the last thing it printed.
+LAST_LINES = 1
 
 
 class ProcessProvider(Provider):
