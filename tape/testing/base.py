@@ -35,6 +35,7 @@ class Cannot(Enum):
     LOCATE = auto()
     OVERFLOW = auto()  # VOLUME OVERFLOW at the end of the tape
     LOAD_ATTENTION = auto()  # UNIT ATTENTION 28/00 after a load
+    UNLOAD = auto()  # be not ready after UNLOAD
     RELOAD = auto()  # LOAD after UNLOAD
     DRIVE_SERIALS = auto()  # DVCID, of every drive
 
@@ -50,6 +51,7 @@ TGT_CANNOT = frozenset(
         Cannot.LOCATE,
         Cannot.OVERFLOW,
         Cannot.LOAD_ATTENTION,
+        Cannot.UNLOAD,
         Cannot.DRIVE_SERIALS,
     }
 )
