@@ -105,7 +105,7 @@ def without(manifest: Manifest, *tops: bytes) -> Manifest:
 
 def _moved(path: bytes, source: bytes, target: bytes) -> bytes:
     """One path at its new place."""
-    return target + path.removeprefix(source.rstrip(b"/"))
+    return target if path == source else target + path.removeprefix(source.rstrip(b"/"))
 
 
 def _fields(left: Entry, right: Entry, ignore: Collection[str]) -> list[Difference]:
