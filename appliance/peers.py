@@ -40,6 +40,11 @@ class Peers:
         self.address = config.node.address
         self.cluster = config.section(Cluster)
         self.tls: ssl.SSLContext = tls.client_context(config)
+        # An entry server orders its own parts as it orders those of others: from the node that owns them.
+        own = (config.node.name, (config.node.address, self.cluster.port))
+        self._addresses = dict(
+            [own, *((node.name, (node.address, node.port)) for node in self.cluster.nodes)]
+        )
 
     def open(
         self,
@@ -51,11 +56,11 @@ class Peers:
 
         Raises ConnectionLostError: the node is unknown, unreachable, or somebody else answers.
         """
-        known = next((each for each in self.cluster.nodes if each.name == node), None)
-        if known is None:
+        address = self._addresses.get(node)
+        if address is None:
             raise ConnectionLostError(f"{node} is not among this node's cluster.nodes", ErrorCode.CONNECT)
         client = Client.connect(
-            (known.address, known.port),
+            address,
             node,
             tls=self.tls,
             on_post=on_post,

@@ -11,7 +11,7 @@ from appliance.config import Cluster, NodeConfig
 from appliance.errors import ConfigurationError, InfrastructureError, JobError
 from appliance.gns.change import add_change, batch_change, remove_change, replace_change
 from appliance.gns.codec import decode_map
-from appliance.gns.map import GnsMap
+from appliance.gns.map import MOVING_PREFIX, GnsMap
 from appliance.gns.mover import copy_part
 from appliance.ndmp import extension as x
 from appliance.ndmp.errors import NdmpError
@@ -67,7 +67,7 @@ def move(config: NodeConfig, path: bytes, node: str, local: bytes) -> int:
     before = fetch_map(config, peers)
     junction = before.at(path)
     # Owners write beneath filesets of the map only, so the new place is one for as long as the copy takes.
-    place = b"/.moving-" + uuid.uuid4().hex[:12].encode()
+    place = MOVING_PREFIX + uuid.uuid4().hex[:12].encode()
     send_change(config, add_change(place, node, local), peers)
     try:
         copy_part(peers, fetch_map(config, peers), junction, place, node)

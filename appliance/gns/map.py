@@ -33,6 +33,9 @@ JUNCTIONS_MAX: Final = 10_000
 # Below this name file servers keep what clients reach only through referrals (see nfs_plan.py).
 RESERVED_NAME: Final = b".spanreel"
 
+# A part that moves is copied to a junction of this name first: clients and jobs do not see it.
+MOVING_PREFIX: Final = b"/.moving-"
+
 # Opaque and random, so that it tells clients and logs nothing: uuid4().hex.
 FILESET_ID: Final = re.compile(r"[0-9a-f]{32}")
 
@@ -105,6 +108,11 @@ class Junction:
     local: bytes
     fileset: str
     generation: int
+
+    @property
+    def moving(self) -> bool:
+        """Whether this is the new place of a part that is still being copied there."""
+        return self.path.startswith(MOVING_PREFIX)
 
     def __post_init__(self) -> None:
         check_path(self.path, "global path")
@@ -215,7 +223,7 @@ class GnsMap:
         found = [
             Part(junction, junction.path, b"", self.skips(junction))
             for junction in self.junctions
-            if is_at_or_below(junction.path, path)
+            if is_at_or_below(junction.path, path) and not junction.moving
         ]
         if path not in self._by_path:
             outer = self.enclosing(path)

@@ -77,8 +77,9 @@ def plan(
     `addresses` has the address of every other owner; parts of an owner without one are left out and
     named in `problems`.
     """
-    shown = [junction for junction in gns_map.junctions if junction.path != b"/"]
-    problems = [_ROOT_PROBLEM] if len(shown) < len(gns_map.junctions) else []
+    settled = [junction for junction in gns_map.junctions if not junction.moving]
+    shown = [junction for junction in settled if junction.path != b"/"]
+    problems = [_ROOT_PROBLEM] if len(shown) < len(settled) else []
     mounts: list[Mount] = []
     lines = [_line(export_root, access, f"ro,fsid=0,{_COMMON_OPTIONS}")]
     for junction in shown:

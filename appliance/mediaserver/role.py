@@ -54,8 +54,11 @@ class MediaServerRole:
         self._libraries = Libraries.from_config(config.section(MediaServer).libraries)
         self._server: NdmpServer | None = None
 
-    def start(self) -> NdmpServer:
-        """Listen at the node's address.  Raises InfrastructureError when that is not possible."""
+    def start(self) -> list[tuple[str, int]]:
+        """Listen at the node's address, and return it.
+
+        Raises InfrastructureError when that is not possible.
+        """
         setup = media_setup(self._libraries, self._node.name, self._node.address)
         try:
             server = NdmpServer((self._node.address, self._ndmp.port), setup, accounts=self._accounts)
@@ -65,7 +68,7 @@ class MediaServerRole:
             raise InfrastructureError(f"media-server cannot listen on {where}: {error.strerror}") from error
         self._server = server
         server.start()
-        return server
+        return [server.address]
 
     def stop(self) -> None:
         """Stop listening, end all sessions and give the devices up."""

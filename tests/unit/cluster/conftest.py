@@ -133,7 +133,9 @@ class Dma:
 
     def env(self) -> dict[bytes, bytes]:
         """The environment after the halt."""
-        return {pair.name: pair.value for pair in self.client.call(m.DataGetEnvRequest(), m.DataGetEnvReply).env}
+        return {
+            pair.name: pair.value for pair in self.client.call(m.DataGetEnvRequest(), m.DataGetEnvReply).env
+        }
 
     def state(self) -> m.DataGetStateReply:
         return self.client.call(m.DataGetStateRequest(), m.DataGetStateReply)

@@ -19,6 +19,7 @@ PARTS = (("/projects", "fs1", "p"), ("/projects/media", "fs2", "m"), ("/home", "
 
 
 def seed(cluster: Cluster) -> None:
+    """Make a tree of two owners; one part of the second lies below a directory of the first."""
     cluster.add(*PARTS)
     (cluster.local("fs1", "p") / "a.txt").write_text("of fs1")
     (cluster.local("fs1", "p") / "media").mkdir()

@@ -143,3 +143,12 @@ def test_a_removed_junction_is_not_saved(cluster: Cluster) -> None:
     dma, _, reason = cluster.backup("fs2")
     assert reason is DataHaltReason.SUCCESSFUL
     assert not any(path.startswith(b"/home") for path in dma.history)
+
+
+def test_a_part_on_its_way_is_in_no_backup(cluster: Cluster) -> None:
+    """The new place of a part that is still being copied is not a part of the tree yet."""
+    seed(cluster)
+    cluster.add(("/.moving-0123456789ab", "fs1", "on-its-way"))
+    dma, _, reason = cluster.backup("fs2")
+    assert reason is DataHaltReason.SUCCESSFUL
+    assert not any(path.startswith(b"/.moving") for path in dma.history)

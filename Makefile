@@ -1,0 +1,45 @@
+# What people type.  Everything else is in `spanreel --help` and docs/.
+#
+#   make lab                    the main job on VMs: backup, restore, proof, report
+#   make lab TOPOLOGY=process   the same without VMs or root, in seconds
+#   make test                   unit tests, the process lab, one main job on VMs
+#   make night                  everything on VMs
+#   INSTALL=0 make ...          install nothing; name what is missing
+
+TOPOLOGY ?= vms
+VENV ?= .venv
+SPANREEL = $(VENV)/bin/spanreel
+PYTEST = $(VENV)/bin/python -m pytest
+
+# What a topology needs installed; one of your own needs what VMs need.
+GROUP = $(if $(filter process,$(TOPOLOGY)),process,vms)
+
+.PHONY: lab test night unit integration e2e lint clean
+
+lab:
+	@bootstrap/install $(GROUP)
+	@$(SPANREEL) lab run --topology $(TOPOLOGY)
+
+test:
+	@bootstrap/install test
+	@$(MAKE) --no-print-directory unit integration e2e
+
+night: test
+
+unit:
+	$(PYTEST) tests/unit
+
+integration:
+	$(PYTEST) tests/integration
+
+e2e:
+	$(PYTEST) tests/e2e
+
+lint:
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+clean:
+	-$(SPANREEL) lab clean --cache
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,25 @@
+"""The main job on virtual machines: the system as it is deployed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.labrun import Lab
+
+pytestmark = pytest.mark.vms
+
+WHOLE_RUN_S = 3000
+"""Image, boot and job take minutes; this cuts off a hang, and says nothing about speed."""
+
+
+def test_the_main_job_passes_on_machines(tmp_path: Path) -> None:
+    """`spanreel lab run --topology vms` passes every check and leaves nothing out."""
+    lab = Lab("vms", "test-vms", tmp_path)
+    done = lab.lab("run", timeout=WHOLE_RUN_S)
+    print(done.out, done.err)  # noqa: T201 - what a person would have seen, for whoever reads the CI log
+    report = lab.report()
+    outcomes = {check["name"]: check["status"] for check in report["checks"]}
+    assert done.code == 0
+    assert set(outcomes.values()) == {"passed"}

@@ -1,0 +1,59 @@
+"""Running `spanreel` from tests, as a person would."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that ended."""
+
+    code: int
+    out: str
+    err: str
+
+    def json(self) -> Any:
+        """Standard output as JSON."""
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A lab by its name, with state and cache of its own unless `cache` is shared."""
+
+    topology: str
+    name: str
+    state: Path
+
+    def spanreel(self, *args: str | bytes, timeout: float) -> Finished:
+        """Run `spanreel`; a hang is cut off after `timeout` seconds."""
+        env = {**os.environ, "XDG_STATE_HOME": str(self.state), "NO_COLOR": "1"}
+        command: list[str | bytes] = [sys.executable, "-m", "appliance.cli", *args]
+        run = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, timeout=timeout, check=False)
+        return Finished(
+            run.returncode, run.stdout.decode(errors="replace"), run.stderr.decode(errors="replace")
+        )
+
+    def lab(self, verb: str, *args: str | bytes, timeout: float = 300) -> Finished:
+        """Run `spanreel lab VERB` on this lab."""
+        return self.spanreel(
+            "lab", verb, "--topology", self.topology, "--lab", self.name, *args, timeout=timeout
+        )
+
+    def on(self, node: str, *command: str | bytes, timeout: float = 300) -> Finished:
+        """Run `spanreel COMMAND` on a node."""
+        return self.lab("exec", node, "--", "spanreel", *command, timeout=timeout)
+
+    def report(self) -> Any:
+        """The newest run's report.json."""
+        newest = max((self.state / "spanreel" / "labs" / self.name / "runs").iterdir())
+        return json.loads((newest / "report.json").read_text())
