@@ -1,4 +1,4 @@
-"""MD5 authentication, exactly as specified (draft-skardal-ndmpv4-04, 2.6.2)."""
+"""MD5 authentication, exactly as specified (draft-skardal-ndmpv4-04, 3.1.2)."""
 
 from __future__ import annotations
 

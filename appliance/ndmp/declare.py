@@ -13,7 +13,7 @@ T = TypeVar("T", bound=type[Struct])
 
 
 class Kind(Enum):
-    """What a message is.  A post is a request that nobody answers (draft, 2.4)."""
+    """What a message is.  A post is a request that nobody answers (draft, 2.6)."""
 
     REQUEST = "request"
     REPLY = "reply"

@@ -1,7 +1,7 @@
 """One end of a control connection, without I/O: bytes in, events out; messages in, bytes out.
 
 Headers, sequence numbers and the coding of bodies live here; what a message means does not.
-Requests, replies and posts of one end share one sequence counter (draft-skardal-ndmpv4-04, 2.4).
+Requests, replies and posts of one end share one sequence counter (draft-skardal-ndmpv4-04, 2.7).
 """
 
 from __future__ import annotations
@@ -55,8 +55,12 @@ class Endpoint:
         self._sequence = 0
         self._lock = threading.Lock()
 
+    def limit(self, length: int) -> None:
+        """Accept messages of at most `length` bytes from now on."""
+        self._records.limit = length
+
     def receive(self, data: bytes) -> list[Received]:
-        """The messages that `data` completes.  One whose header cannot be decoded is dropped (draft, 2.4).
+        """The messages that `data` completes.  One whose header cannot be decoded is dropped (draft, 2.6).
 
         Raises RemoteFaultError for a record beyond all bounds: the connection cannot go on.
         """
@@ -89,14 +93,14 @@ class Endpoint:
         return self._message(_code(body, Kind.REPLY), MessageType.REPLY, to.sequence, 0, body.to_bytes())[1]
 
     def error_reply(self, to: Received, code: ErrorCode) -> bytes:
-        """A reply that is a header with an error and no body (draft, 2.4)."""
+        """A reply that is a header with an error and no body (draft, 2.7)."""
         return self._message(to.code, MessageType.REPLY, to.sequence, code, b"")[1]
 
     def _message(
         self, code: int, kind: MessageType, reply_to: int, error: int, raw: bytes
     ) -> tuple[int, bytes]:
         with self._lock:
-            self._sequence += 1
+            self._sequence = self._sequence + 1 & 0xFFFFFFFF
             sequence = self._sequence
         head = _HEADER.pack(sequence, int(self._clock()) & 0xFFFFFFFF, kind, code, reply_to, error)
         return sequence, frame(head + raw)

@@ -45,7 +45,7 @@ class ErrorCode(IntEnum):
 
 
 class MessageType(IntEnum):
-    """ndmp_header_message_type (draft, 2.4)."""
+    """ndmp_header_message_type (draft, 2.7)."""
 
     REQUEST = 0
     REPLY = 1
@@ -60,7 +60,7 @@ class AuthType(IntEnum):
 
 
 class AddressType(IntEnum):
-    """ndmp_addr_type (draft, 2.9); 2 was FC in version 3 and is reserved."""
+    """ndmp_addr_type (draft, 2.12); 2 was FC in version 3 and is reserved."""
 
     LOCAL = 0
     TCP = 1
@@ -69,7 +69,7 @@ class AddressType(IntEnum):
 
 
 class ConnectionReason(IntEnum):
-    """ndmp_connection_status_reason (draft, 4.1)."""
+    """ndmp_connection_status_reason (draft, 4.1.2)."""
 
     CONNECTED = 0
     SHUTDOWN = 1
@@ -77,7 +77,7 @@ class ConnectionReason(IntEnum):
 
 
 class DataOperation(IntEnum):
-    """ndmp_data_operation (draft, 3.5.1)."""
+    """ndmp_data_operation (draft, 3.5.1.1)."""
 
     NOACTION = 0
     BACKUP = 1
@@ -96,7 +96,7 @@ class DataState(IntEnum):
 
 
 class DataHaltReason(IntEnum):
-    """ndmp_data_halt_reason (draft, 3.5.1)."""
+    """ndmp_data_halt_reason (draft, 3.5.1.1)."""
 
     NA = 0
     SUCCESSFUL = 1
@@ -124,7 +124,7 @@ class MoverMode(IntEnum):
 
 
 class MoverPauseReason(IntEnum):
-    """ndmp_mover_pause_reason (draft, 3.6.10)."""
+    """ndmp_mover_pause_reason (draft, 3.6.1.1)."""
 
     NA = 0
     EOM = 1
@@ -134,7 +134,7 @@ class MoverPauseReason(IntEnum):
 
 
 class MoverHaltReason(IntEnum):
-    """ndmp_mover_halt_reason (draft, 3.6.10)."""
+    """ndmp_mover_halt_reason (draft, 3.6.1.1)."""
 
     NA = 0
     CONNECT_CLOSED = 1
@@ -145,7 +145,7 @@ class MoverHaltReason(IntEnum):
 
 
 class TapeOpenMode(IntEnum):
-    """ndmp_tape_open_mode (draft, 3.4.1)."""
+    """ndmp_tape_open_mode (draft, 3.4.2)."""
 
     READ = 0
     RDWR = 1
@@ -153,7 +153,7 @@ class TapeOpenMode(IntEnum):
 
 
 class MtioOp(IntEnum):
-    """ndmp_tape_mtio_op (draft, 3.4.4)."""
+    """ndmp_tape_mtio_op (draft, 3.4.5)."""
 
     FSF = 0
     BSF = 1
@@ -166,7 +166,7 @@ class MtioOp(IntEnum):
 
 
 class TapeFlag(IntFlag):
-    """Flags of TAPE_GET_STATE (draft, 3.4.3)."""
+    """Flags of TAPE_GET_STATE (draft, 3.4.4)."""
 
     NOREWIND = 0x08
     WR_PROT = 0x10
@@ -175,7 +175,7 @@ class TapeFlag(IntFlag):
 
 
 class TapeUnsupported(IntFlag):
-    """Fields of TAPE_GET_STATE that a server does not know (draft, 3.4.3)."""
+    """Fields of TAPE_GET_STATE that a server does not know (draft, 3.4.4)."""
 
     FILE_NUM = 0x01
     SOFT_ERRORS = 0x02
@@ -186,21 +186,21 @@ class TapeUnsupported(IntFlag):
 
 
 class DataUnsupported(IntFlag):
-    """Fields of DATA_GET_STATE that a server does not know (draft, 3.5.1)."""
+    """Fields of DATA_GET_STATE that a server does not know (draft, 3.5.1.1)."""
 
     EST_BYTES_REMAIN = 1
     EST_TIME_REMAIN = 2
 
 
 class CdbFlag(IntFlag):
-    """Direction of SCSI_EXECUTE_CDB (draft, 3.3.6)."""
+    """Direction of SCSI_EXECUTE_CDB (draft, 3.3.5)."""
 
     DATA_IN = 1
     DATA_OUT = 2
 
 
 class LogType(IntEnum):
-    """ndmp_log_type (draft, 4.2.2)."""
+    """ndmp_log_type (draft, 4.2.1)."""
 
     NORMAL = 0
     DEBUG = 1
@@ -209,7 +209,7 @@ class LogType(IntEnum):
 
 
 class RecoveryStatus(IntEnum):
-    """ndmp_recovery_status (draft, 4.2.1)."""
+    """ndmp_recovery_status (draft, 4.2.2)."""
 
     SUCCESSFUL = 0
     FAILED_PERMISSION = 1
@@ -262,7 +262,7 @@ class FsInfoUnsupported(IntFlag):
 
 
 class ButypeAttr(IntFlag):
-    """Attributes of a backup type (draft, 3.2.4)."""
+    """Attributes of a backup type (draft, 3.2.5)."""
 
     BACKUP_FILELIST = 0x2
     RECOVER_FILELIST = 0x4

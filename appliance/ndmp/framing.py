@@ -17,9 +17,15 @@ def frame(message: bytes) -> bytes:
 
 
 class RecordReader:
-    """Collects received bytes into whole records."""
+    """Collects received bytes into whole records.
+
+    Attributes:
+        limit: bytes of the longest record that is accepted.
+
+    """
 
     def __init__(self) -> None:
+        self.limit = RECORD_LENGTH_MAX
         self._buffer = bytearray()
         self._fragments = bytearray()
 
@@ -31,8 +37,8 @@ class RecordReader:
         while len(self._buffer) - position >= 4:
             mark = int.from_bytes(self._buffer[position : position + 4], "big")
             length = mark & ~_LAST_FRAGMENT
-            if length + len(self._fragments) > RECORD_LENGTH_MAX:
-                raise RemoteFaultError(f"a message of more than {RECORD_LENGTH_MAX} bytes was announced")
+            if length + len(self._fragments) > self.limit:
+                raise RemoteFaultError(f"a message of more than {self.limit} bytes was announced")
             if len(self._buffer) - position - 4 < length:
                 break
             self._fragments += self._buffer[position + 4 : position + 4 + length]

@@ -8,6 +8,7 @@ the rule that whatever a request sets off is told after the reply to it.
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,10 +17,11 @@ import structlog
 
 from appliance.ndmp import auth
 from appliance.ndmp import messages as m
-from appliance.ndmp.declare import REGISTRY, Kind
+from appliance.ndmp.declare import CODES, REGISTRY, Kind
 from appliance.ndmp.endpoint import Endpoint, Received
-from appliance.ndmp.enums import AuthType, ConnectionReason, ErrorCode
+from appliance.ndmp.enums import AuthType, ConnectionReason, ErrorCode, LogType
 from appliance.ndmp.errors import NdmpError, RefusalError, RemoteFaultError
+from appliance.ndmp.framing import RECORD_LENGTH_MAX
 from appliance.ndmp.states import SESSION, Machine, SessionEvent, SessionState
 from appliance.ndmp.types import CHALLENGE_LENGTH, AuthAttr
 from appliance.ndmp.xdr import Struct
@@ -36,7 +38,10 @@ BEFORE_AUTHENTICATION = frozenset(
         m.ConfigGetAuthAttrRequest,
     }
 )
-"""What a client may say before it has proved who it is (draft-skardal-ndmpv4-04, 2.6)."""
+"""What a client may say before it has proved who it is (draft-skardal-ndmpv4-04, 3.1.2)."""
+
+STRANGER_RECORD_MAX = 64 << 10
+"""Bytes of one message before authentication: the largest of those above has a user name and a password."""
 
 Handler = Callable[[Any], Struct]
 
@@ -87,8 +92,11 @@ class Session:
         self.user = ""
         self.log = structlog.get_logger().bind(peer=peer)
         self._send = send
+        self._sending = threading.Lock()
         self._accounts = accounts
         self._challenge = b""
+        if accounts is not None:
+            self.endpoint.limit(STRANGER_RECORD_MAX)
         self._services: list[Service] = []
         self._handlers: dict[type[Struct], Handler] = {
             m.ConnectOpenRequest: self._open,
@@ -111,7 +119,7 @@ class Session:
         self._handlers.update(service.handlers())
 
     def greet(self) -> None:
-        """Say the first words: connected, and the highest version (draft, 4.1.1)."""
+        """Say the first words: connected, and the highest version (draft, 4.1.2)."""
         self.post(m.NotifyConnectionStatusPost(ConnectionReason.CONNECTED, VERSION, b""))
 
     def receive(self, data: bytes) -> None:
@@ -126,11 +134,13 @@ class Session:
 
     def post(self, body: Struct) -> None:
         """Send a post."""
-        self._send(self.endpoint.post(body))
+        with self._sending:
+            self._send(self.endpoint.post(body))
 
     def raw_post(self, code: int, raw: bytes) -> None:
         """Send a post whose body was encoded elsewhere."""
-        self._send(self.endpoint.raw_post(code, raw))
+        with self._sending:
+            self._send(self.endpoint.raw_post(code, raw))
 
     def after_reply(self, action: Callable[[], None]) -> None:
         """Run `action` once the reply to the request being handled is on its way."""
@@ -144,44 +154,68 @@ class Session:
         self._services.clear()
 
     def _request(self, message: Received) -> None:
+        if message.code == CODES[m.ConnectCloseRequest][1]:
+            self.machine.fire(SessionEvent.CLOSE)
+            return
+        reply: Struct | ErrorCode
         try:
-            body = self._admit(message)
-            if isinstance(body, m.ConnectCloseRequest):
-                self.machine.fire(SessionEvent.CLOSE)
-                return
-            reply = self.endpoint.reply(message, self._answer(message, body))
+            reply = self._handlers[self._admit(message)](message.body())
+        except RefusalError as refusal:
+            reply = self._refusal(message, refusal)
         except NdmpError as error:
-            reply = self.endpoint.error_reply(message, error.code)
-            self.log.info("request refused", message=message.name, code=error.code.name, why=str(error))
-        self._send(reply)
+            self._note(message, error)
+            reply = error.code
+        except Exception as error:
+            # A bug in one handler must not cost the DMA its session, in which a tape may be loaded.
+            self.log.error("request failed", message=message.name, why=str(error), exc_info=True)
+            reply = self._bug(message)
+        self._reply(message, reply)
         actions, self._after = self._after, []
         for action in actions:
             action()
 
-    def _admit(self, message: Received) -> Struct:
-        """The request's body, if the peer may send it now.  Raises NdmpError for a header error."""
+    def _reply(self, message: Received, reply: Struct | ErrorCode) -> None:
+        """Send a reply, or a header with an error and no body."""
+        with self._sending:
+            if not isinstance(reply, ErrorCode):
+                try:
+                    self._send(self.endpoint.reply(message, reply))
+                    return
+                except NdmpError as error:
+                    self.log.error("reply cannot be encoded", message=message.name, exc_info=True)
+                    reply = error.code
+            self._send(self.endpoint.error_reply(message, reply))
+
+    def _admit(self, message: Received) -> type[Struct]:
+        """The request's class, if the peer may send it now.  Raises NdmpError."""
         cls = REGISTRY.get((Kind.REQUEST, message.code))
-        if cls is None or (cls not in self._handlers and cls is not m.ConnectCloseRequest):
-            self._authorized_or_raise()
-            raise RemoteFaultError(f"{message.name} is not supported here", ErrorCode.NOT_SUPPORTED)
+        if cls is not m.ConnectOpenRequest:
+            self.machine.fire(SessionEvent.OTHER)
         if cls not in BEFORE_AUTHENTICATION:
             self._authorized_or_raise()
-        if cls not in (m.ConnectOpenRequest, m.ConnectCloseRequest):
-            self.machine.fire(SessionEvent.OTHER)
-        return message.body()
+        if cls is None or cls not in self._handlers:
+            raise RemoteFaultError(f"{message.name} is not supported here", ErrorCode.NOT_SUPPORTED)
+        return cls
 
     def _authorized_or_raise(self) -> None:
         if self._accounts is not None and self.machine.state is not SessionState.AUTHORIZED:
             raise RefusalError(ErrorCode.NOT_AUTHORIZED, "the client has not authenticated itself")
 
-    def _answer(self, message: Received, body: Struct) -> Struct:
-        """The reply; a refusal becomes a reply that holds the error in its body (draft, 2.8)."""
-        try:
-            return self._handlers[type(body)](body)
-        except RefusalError as refusal:
-            self.log.info("request refused", message=message.name, code=refusal.code.name, why=str(refusal))
-            self._after.clear()
-            return REGISTRY[(Kind.REPLY, message.code)](error=refusal.code)  # type: ignore[call-arg]
+    def _note(self, message: Received, error: NdmpError) -> None:
+        self._after.clear()
+        self.log.info("request refused", message=message.name, code=error.code.name, why=str(error))
+
+    def _refusal(self, message: Received, refusal: RefusalError) -> Struct | ErrorCode:
+        """A refusal becomes a reply with the error in its body, where there is one (draft, 2.7)."""
+        self._note(message, refusal)
+        cls = REGISTRY.get((Kind.REPLY, message.code))
+        return cls(error=refusal.code) if cls else refusal.code  # type: ignore[call-arg]
+
+    def _bug(self, message: Received) -> ErrorCode:
+        self._after.clear()
+        text = f"{message.name} failed by an internal error; the server's log has the details"
+        self.after_reply(lambda: self.post(m.LogMessagePost(LogType.ERROR, 0, text.encode())))
+        return ErrorCode.UNDEFINED
 
     def _open(self, request: m.ConnectOpenRequest) -> m.ConnectOpenReply:
         self.machine.check(SessionEvent.OPEN)
@@ -212,6 +246,7 @@ class Session:
         if not good:
             raise RefusalError(ErrorCode.NOT_AUTHORIZED, f"wrong user or password for {user!r}")
         self.machine.fire(SessionEvent.AUTHORIZED)
+        self.endpoint.limit(RECORD_LENGTH_MAX)
         self.user = user
         self.log = self.log.bind(user=user)
         return m.ConnectClientAuthReply()

@@ -1,4 +1,4 @@
-"""Structures that several messages share, and the unions (draft-skardal-ndmpv4-04, 2.9, 2.10 and 4.3)."""
+"""Structures that several messages share, and the unions (draft-skardal-ndmpv4-04, 2.12 and 4.3)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from appliance.ndmp.enums import (
 from appliance.ndmp.xdr import U16, U32, U64, Codec, Cursor, Opaque, Struct, XdrError, codec_of, struct
 
 CHALLENGE_LENGTH = 64
-"""Bytes of an MD5 challenge (draft, 2.6.2)."""
+"""Bytes of an MD5 challenge (draft, 3.1.2)."""
 
 DIGEST_LENGTH = 16
 """Bytes of an MD5 digest."""
@@ -84,7 +84,7 @@ class _AddressCodec(Codec):
 
 @dataclasses.dataclass(frozen=True)
 class Address(Struct):
-    """ndmp_addr (draft, 2.9): LOCAL, or the endpoints of a TCP data connection, the reachable one first."""
+    """ndmp_addr (draft, 2.12): LOCAL, or the endpoints of a TCP data connection, the reachable one first."""
 
     codec: ClassVar[Codec | None] = _AddressCodec()
 
@@ -139,7 +139,7 @@ class _AuthAttrCodec(Codec):
 
 @dataclasses.dataclass(frozen=True)
 class AuthAttr(Struct):
-    """ndmp_auth_attr (draft, 3.2.3): what an authentication needs, the MD5 challenge."""
+    """ndmp_auth_attr (draft, 2.12): what an authentication needs, the MD5 challenge."""
 
     codec: ClassVar[Codec | None] = _AuthAttrCodec()
 
@@ -149,7 +149,7 @@ class AuthAttr(Struct):
 
 @struct
 class Name(Struct):
-    """ndmp_name, one entry of an nlist (draft, 3.5.10)."""
+    """ndmp_name, one entry of an nlist (draft, 3.5.2.4)."""
 
     original_path: Opaque
     destination_path: Opaque

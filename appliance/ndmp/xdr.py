@@ -28,7 +28,7 @@ from typing import (
 )
 
 from appliance.ndmp.enums import ErrorCode
-from appliance.ndmp.errors import RemoteFaultError
+from appliance.ndmp.errors import LocalMisuseError, RemoteFaultError
 
 __all__ = ["U8", "U16", "U32", "U64", "Codec", "Cursor", "Opaque", "Struct", "XdrError", "codec_of", "struct"]
 
@@ -47,14 +47,26 @@ class XdrError(RemoteFaultError):
 
 @dataclasses.dataclass(frozen=True)
 class _Number:
-    """A fixed-size field: its `struct` letter, and the enumeration that it belongs to."""
+    """A fixed-size field: its `struct` letter, and the enumeration or the largest value that it has."""
 
     letter: str
     enum: type[IntEnum] | None = None
+    largest: int | None = None
+
+    def converted(self, value: int) -> int:
+        """The number as a member of the enumeration.  Raises XdrError for what the field cannot hold."""
+        if self.largest is not None and value > self.largest:
+            raise XdrError(f"{value} is more than {self.largest}, the most that its field holds")
+        if self.enum is None:
+            return value
+        try:
+            return self.enum(value)
+        except ValueError as error:
+            raise XdrError(f"{value} is no {self.enum.__name__}") from error
 
 
-U8 = Annotated[int, _Number("I")]
-U16 = Annotated[int, _Number("I")]
+U8 = Annotated[int, _Number("I", largest=0xFF)]
+U16 = Annotated[int, _Number("I", largest=0xFFFF)]
 U32 = Annotated[int, _Number("I")]
 U64 = Annotated[int, _Number("Q")]
 Opaque = bytes
@@ -116,10 +128,19 @@ class _NumbersCodec(Codec):
 
     def __init__(self, numbers: list[_Number]) -> None:
         self.packer = _struct.Struct(">" + "".join(number.letter for number in numbers))
-        self.enums = [(i, number.enum) for i, number in enumerate(numbers) if number.enum is not None]
+        self.checked = [
+            (i, number) for i, number in enumerate(numbers) if number.enum or number.largest is not None
+        ]
 
     def encode(self, value: Any, out: bytearray) -> None:
-        out += self.packer.pack(*value)
+        try:
+            for index, number in self.checked:
+                number.converted(value[index])
+            out += self.packer.pack(*value)
+        except (_struct.error, XdrError) as error:
+            raise LocalMisuseError(
+                f"{value} does not fit its fields: {error}", ErrorCode.XDR_ENCODE
+            ) from error
 
     def decode(self, cursor: Cursor) -> tuple[int, ...]:
         try:
@@ -127,15 +148,11 @@ class _NumbersCodec(Codec):
         except _struct.error as error:
             raise XdrError("the message is too short") from error
         cursor.position += self.packer.size
-        return self._with_enums(values) if self.enums else values
-
-    def _with_enums(self, values: tuple[int, ...]) -> tuple[int, ...]:
+        if not self.checked:
+            return values
         converted = list(values)
-        for index, enum in self.enums:
-            try:
-                converted[index] = enum(converted[index])
-            except ValueError as error:
-                raise XdrError(f"{converted[index]} is no {enum.__name__}") from error
+        for index, number in self.checked:
+            converted[index] = number.converted(converted[index])
         return tuple(converted)
 
 
