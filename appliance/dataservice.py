@@ -120,8 +120,11 @@ class DataService(ABC):
 
     def halt(self, reason: DataHaltReason) -> None:
         """Enter HALTED and say so, unless an abort did already."""
-        if self.machine.try_fire(DataEvent.HALTED):
-            self.halt_reason = reason
+        with self.machine.changed:
+            halted = self.machine.try_fire(DataEvent.HALTED)
+            if halted:
+                self.halt_reason = reason
+        if halted:
             self.release()
             self.log.info("data halted", reason=reason.name, bytes=self.bytes_processed)
             self.poster.post(m.NotifyDataHaltedPost(reason))
@@ -136,16 +139,17 @@ class DataService(ABC):
         self.poster.post(m.NotifyDataReadPost(0, ALL_ONES))
 
     def _on_get_state(self, _: m.DataGetStateRequest) -> m.DataGetStateReply:
-        return m.DataGetStateReply(
-            unsupported=int(DataUnsupported.EST_BYTES_REMAIN | DataUnsupported.EST_TIME_REMAIN),
-            operation=self.operation,
-            state=self.machine.state,
-            halt_reason=self.halt_reason,
-            bytes_processed=self.bytes_processed,
-            data_connection_addr=self.connection_address(),
-            read_offset=self.read_offset,
-            read_length=self.read_length,
-        )
+        with self.machine.changed:
+            return m.DataGetStateReply(
+                unsupported=int(DataUnsupported.EST_BYTES_REMAIN | DataUnsupported.EST_TIME_REMAIN),
+                operation=self.operation,
+                state=self.machine.state,
+                halt_reason=self.halt_reason,
+                bytes_processed=self.bytes_processed,
+                data_connection_addr=self.connection_address(),
+                read_offset=self.read_offset,
+                read_length=self.read_length,
+            )
 
     def _on_listen(self, request: m.DataListenRequest) -> m.DataListenReply:
         self.machine.check(DataEvent.LISTEN)
@@ -186,10 +190,12 @@ class DataService(ABC):
         raise RefusalError(ErrorCode.NOT_SUPPORTED, "file history is not rebuilt by this server")
 
     def _on_abort(self, _: m.DataAbortRequest) -> m.DataAbortReply:
-        already = self.machine.state is DataState.HALTED
-        self.machine.fire(DataEvent.ABORT)
+        with self.machine.changed:
+            already = self.machine.state is DataState.HALTED
+            self.machine.fire(DataEvent.ABORT)
+            if not already:
+                self.halt_reason = DataHaltReason.ABORTED
         if not already:
-            self.halt_reason = DataHaltReason.ABORTED
             self.poster.after_reply(self._after_abort)
         return m.DataAbortReply()
 
@@ -211,7 +217,7 @@ class DataService(ABC):
         return m.DataGetEnvReply(env=tuple(pairs))
 
     def _set_env(self, pairs: Sequence[Pval]) -> None:
-        """Keep every variable, known or not: all are returned (draft, 3.5.2); repeated ones in order."""
+        """Keep every variable, known or not: all are returned (draft, 3.5.2.7); repeated ones in order."""
         self.env = {}
         for pair in pairs:
             self.env.setdefault(pair.name, []).append(pair.value)

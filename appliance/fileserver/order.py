@@ -91,7 +91,7 @@ class PartOrder:
 
 
 def wants_history(env: Mapping[bytes, Sequence[bytes]]) -> bool:
-    """Whether HIST, in any of its spellings, asks for file history; absent means no (draft, 3.5.10)."""
+    """Whether HIST, in any of its spellings, asks for file history; absent means no (draft, 3.5.2.3)."""
     value = (env.get(b"HIST") or (b"n",))[-1]
     return value[:1].lower() in (b"y", b"f", b"d", b"t")
 

@@ -41,7 +41,7 @@ class OwnerRoutes:
 
 
 def wishes(names: Sequence[Name], fallback: bytes) -> list[Wish]:
-    """Read an nlist (draft-skardal-ndmpv4-04, 3.5.10).
+    """Read an nlist (draft-skardal-ndmpv4-04, 3.5.2.4).
 
     An empty one, as ndmjob sends, means everything to `fallback`.  Raises RefusalError.
     """
