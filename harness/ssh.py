@@ -150,9 +150,10 @@ class Ssh:
 
     def _command_line(self, argv: Sequence[str], timeout: float) -> bytes:
         """What the node's shell gets: nothing in argv is interpreted, and the command ends with its time."""
-        words = ["exec", "timeout", f"--kill-after={KILL_GRACE_SECONDS}", f"{timeout:.0f}", "env"]
+        words = ["timeout", f"--kill-after={KILL_GRACE_SECONDS}", f"{timeout:.0f}", "env"]
         words += [f"{name}={value}" for name, value in self.environment.items()]
-        return os.fsencode(shlex.join([*words, *argv]))
+        # The shell stays: it makes an exit code of the signal that ended a command; paramiko would lose it.
+        return os.fsencode(shlex.join([*words, *argv]) + "; exit $?")
 
 
 class _Streams:

@@ -36,6 +36,8 @@ class Image:
     kernel: Path
     initrd: Path
     kernel_arguments: tuple[str, ...]
+    # To be added where the processor is emulated.
+    emulation_arguments: tuple[str, ...]
 
 
 def ensure_image(project: Project, cache: Cache, progress: Progress) -> Image:
@@ -45,7 +47,14 @@ def ensure_image(project: Project, cache: Cache, progress: Progress) -> Image:
     key = _key(project, sources)
     builder = _Builder(project, recipe, sources, cache.root / "log", progress)
     folder = cache.entry("image", key, builder.build)
-    return Image(key, folder / "root.img", folder / "vmlinux", folder / "initrd.img", recipe.kernel_arguments)
+    return Image(
+        key,
+        folder / "root.img",
+        folder / "vmlinux",
+        folder / "initrd.img",
+        recipe.kernel_arguments,
+        recipe.emulation_arguments,
+    )
 
 
 def image_is_built(project: Project, cache: Cache) -> bool:

@@ -31,6 +31,7 @@ class Recipe(BaseModel):
     masked_units: tuple[str, ...] = ()
     disabled_units: tuple[str, ...] = ()
     kernel_arguments: tuple[str, ...] = ()
+    emulation_arguments: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

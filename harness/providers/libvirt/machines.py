@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -51,14 +52,19 @@ def set_going(connection: Any, names: Sequence[str]) -> None:
 
 
 def destroy(connection: Any, names: Sequence[str]) -> None:
-    """Switch machines off, hard."""
-    for name in names:
+    """Switch machines off, hard, all at once: each takes its hypervisor a second or two."""
+
+    def one(name: str) -> None:
         try:
             connection.lookupByName(name).destroy()
         except libvirt.libvirtError as error:
             # One that ended by itself in the meantime is what we want.
             if error.get_error_code() not in (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID):
                 raise InfrastructureError(f"{name}: cannot be switched off: {error}") from error
+
+    if names:
+        with ThreadPoolExecutor(max_workers=len(names)) as pool:
+            list(pool.map(one, names))
 
 
 def wait_for_ssh(

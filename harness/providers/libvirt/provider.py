@@ -31,6 +31,7 @@ from harness.providers.libvirt.identity import ensure_key
 from harness.providers.libvirt.kvm import use_kvm
 from harness.providers.libvirt.names import BRIDGE, Names
 from harness.providers.libvirt.tgt import TapeDaemon, Target
+from harness.providers.libvirt.tsc import tsc_khz
 from harness.ssh import Ssh
 from harness.topology import FILE_SERVER, Node, Topology
 
@@ -270,11 +271,8 @@ class LibvirtProvider(Provider):
         for disk in node.disks:
             data_disk(disk, folder / f"{disk.name}.img")
             disks.append(Disk(disk.name, folder / f"{disk.name}.img"))
-        arguments = [
-            *image.kernel_arguments,
-            f"spanreel.address={node.address}/24",
-            f"systemd.hostname={node.name}",
-        ]
+        arguments = [*image.kernel_arguments, *([] if kvm else self._emulation_arguments(image))]
+        arguments += [f"spanreel.address={node.address}/24", f"systemd.hostname={node.name}"]
         scsi = [
             unit for target in self._targets() if target.library.node == node.name for unit in target.units()
         ]
@@ -290,6 +288,11 @@ class LibvirtProvider(Provider):
             disks,
             scsi,
         )
+
+    @staticmethod
+    def _emulation_arguments(image: Image) -> list[str]:
+        khz = tsc_khz()
+        return [*image.emulation_arguments, *([f"tsc_early_khz={khz}"] if khz else [])]
 
     def _bring_up(self, node: Node) -> None:
         """Wait for one machine, and make it what `up` promises."""
