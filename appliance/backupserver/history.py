@@ -104,6 +104,7 @@ class HistoryWriter:
         self._problem = problem
         self._told = False
         self._failure: Exception | None = None
+        self._ended = False
         self._queue: queue.Queue[Received | None] = queue.Queue(QUEUE_POSTS)
         self._thread = threading.Thread(target=self._run, name="file-history", daemon=True)
         self._thread.start()
@@ -130,8 +131,8 @@ class HistoryWriter:
 
     def _drain(self) -> None:
         """Go on taking posts, or the reader would wait for ever."""
-        while self._queue.get() is not None:
-            pass
+        while not self._ended:
+            self._ended = self._queue.get() is None
 
     def _store(self, catalogue: Catalogue) -> None:
         batch: list[Row] = []
@@ -141,17 +142,16 @@ class HistoryWriter:
                 post = self._queue.get(timeout=max(0.0, due - time.monotonic()) if batch else None)
             except queue.Empty:
                 post = None
-                ended = False
             else:
-                ended = post is None
+                self._ended = post is None
             if post is not None:
                 if not batch:
                     due = time.monotonic() + BATCH_AGE_S
                 batch.extend(self._decode(post))
-            if batch and (ended or len(batch) >= BATCH_ROWS or time.monotonic() >= due):
+            if batch and (self._ended or len(batch) >= BATCH_ROWS or time.monotonic() >= due):
                 self._insert(catalogue, batch)
                 batch = []
-            if ended:
+            if self._ended:
                 return
 
     def _insert(self, catalogue: Catalogue, batch: list[Row]) -> None:
