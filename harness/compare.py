@@ -47,7 +47,7 @@ class Comparison:
         if self.names == 0:
             return "nothing to compare: the expected tree is empty"
         if self.equal:
-            return f"{self.names} names are equal"
+            return f"{self.names} names are equal" if self.names > 1 else "1 name is equal"
         count, first = len(self.differences), self.differences[0]
         return f"{count} difference{'s' if count > 1 else ''} in {self.names} names; first: {first}"
 

@@ -5,6 +5,7 @@ Made once per lab, kept in `LabState.secrets` (0700), never part of an image.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from dataclasses import dataclass
@@ -29,12 +30,19 @@ class NodeCertificate:
 
 
 def password(lab: LabState) -> str:
-    """Return the lab's NDMP password, made on first use."""
+    """Return the lab's NDMP password, made on first use.
+
+    Nodes are configured in parallel: the file appears whole, and the first one made counts.
+    """
     path = lab.secrets / "ndmp.password"
     if not path.exists():
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        partial = lab.secrets / f"ndmp.password.{secrets.token_hex(4)}"
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(descriptor, "w", encoding="ascii") as file:
             file.write(secrets.token_hex(PASSWORD_BYTES))
+        with contextlib.suppress(FileExistsError):
+            path.hardlink_to(partial)
+        partial.unlink()
     return path.read_text(encoding="ascii")
 
 

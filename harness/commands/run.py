@@ -26,11 +26,15 @@ def run(ctx: click.Context, topology: str | None, name: str | None, keep: bool) 
     """
     lab, wanted = session.wanted(topology, name)
     with session.holding(lab, wanted) as provider:
-        keep = keep or provider.lab.state != "off"
-        done = job(provider)
-        if not keep:
-            with done.guard("bring the lab down"):
-                bringup.down(provider)
+        keep = keep or provider.lab.state in ("ready", "seeded")
+        done = new_run(provider)
+        try:
+            job(done)
+        finally:
+            # Also after Ctrl-C and after mistakes of our own: nothing is left running unasked.
+            if not keep:
+                with done.guard("bring the lab down"):
+                    bringup.down(provider)
     report = write(done)
     show(done, report)
     if keep:
@@ -38,11 +42,16 @@ def run(ctx: click.Context, topology: str | None, name: str | None, keep: bool) 
     ctx.exit(done.exit_code)
 
 
-def job(provider: Provider) -> Run:
-    """Bring the lab up and run the main job; expected errors end up in the record."""
+def new_run(provider: Provider) -> Run:
+    """Make the record of a run, with a folder of its own."""
     folder = provider.lab.folder / "runs" / time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     folder.mkdir(parents=True)
-    done = Run(provider, folder)
+    return Run(provider, folder)
+
+
+def job(done: Run) -> None:
+    """Bring the lab up and run the main job; expected errors end up in the record."""
+    provider = done.provider
     ready = False
     with done.guard("bring the lab up"), done.phase("bring the lab up"):
         bringup.up(provider)
@@ -52,4 +61,3 @@ def job(provider: Provider) -> Run:
         provider.lab.state = "seeded"
         provider.lab.save()
     done.seconds = time.time() - done.started
-    return done

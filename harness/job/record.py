@@ -105,6 +105,9 @@ class Run:
                 else ()
             )
             self.check(CheckResult(name, "error", str(problem), details))
+        except OSError as problem:
+            # What nobody put into words: a full disk of this host, a right that was refused.
+            self.check(CheckResult(name, "error", str(problem)))
 
     def count(self, status: Status) -> int:
         """Return how many checks ended so."""

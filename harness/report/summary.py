@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from harness.job.record import Run
@@ -17,7 +17,7 @@ def show(run: Run, report: Path, console: Console | None = None) -> None:
     """Print every check, the phases that moved data, and where the report is."""
     console = console or Console()
     console.print()
-    checks = Table("outcome", "check", "found", box=None, padding=(0, 2, 0, 0))
+    checks = Table("outcome", "check", Column("found", overflow="fold"), box=None, padding=(0, 2, 0, 0))
     for check in run.checks:
         checks.add_row(Text(check.status, STYLE[check.status]), Text(check.name), Text(check.summary))
     console.print(checks)

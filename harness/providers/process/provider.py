@@ -5,6 +5,7 @@
     nodes/NODE/data-TOKEN/                           local roots
     nodes/NODE/library/                              cartridges of the in-process library
     nodes/NODE/console.log                           everything the role printed
+    bin/                                             `spanreel` of this tree, on the nodes' PATH
 
 The DMA reaches NDMP servers through recording relays on the backup node's own address.
 """
@@ -12,11 +13,11 @@ The DMA reaches NDMP servers through recording relays on the backup node's own a
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import socket
 import subprocess
 import sys
-import sysconfig
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -75,6 +76,7 @@ class ProcessProvider(Provider):
 
     def up(self) -> None:
         """Make the nodes' folders and start the relays."""
+        self._make_programs()
         for node in self.topology.nodes:
             paths = self.paths(node)
             for folder in (paths.state, paths.scratch, paths.tls, *self._local_roots(node)):
@@ -252,15 +254,23 @@ class ProcessProvider(Provider):
 
     def _environment(self, node: Node) -> dict[str, str]:
         """What a command on the node sees."""
-        scripts = sysconfig.get_path("scripts")
-        path = f"{scripts}:{os.environ.get('PATH', '/usr/bin:/bin')}"
-        tree = str(Path(__file__).parents[3])
+        path = f"{self.lab.folder}/bin:{os.environ.get('PATH', '/usr/bin:/bin')}"
+        tree = [str(Path(__file__).parents[3]), *filter(None, [os.environ.get("PYTHONPATH")])]
         return os.environ | {
             "PATH": path,
-            "PYTHONPATH": tree,
+            "PYTHONPATH": os.pathsep.join(tree),
             "SPANREEL_CONFIG": self.paths(node).config,
             "LC_ALL": "C.UTF-8",
         }
+
+    def _make_programs(self) -> None:
+        """Put `spanreel` and `python3` of this tree and interpreter on the nodes' PATH, installed or not."""
+        folder = self.lab.folder / "bin"
+        folder.mkdir(exist_ok=True)
+        for name, command in (("spanreel", product.argv()), ("python3", [sys.executable])):
+            script = folder / name
+            script.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n', encoding="utf-8")
+            script.chmod(0o755)
 
     def _spawn(self, name: str, argv: Sequence[str], log: Path, node: Node | None = None) -> None:
         """Start a process and remember it at once."""

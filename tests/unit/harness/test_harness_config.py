@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,15 @@ def test_secrets_are_marked_and_nowhere_else(provider: FakeProvider) -> None:
         for item in nodeconfig.files(provider, provider.topology.node(name)):
             holds = password in item.content or item.content == b"key"
             assert holds == item.secret, item.path
+
+
+def test_password_is_one_however_many_ask_at_once(provider: FakeProvider) -> None:
+    """Nodes configured in parallel all get the same whole password."""
+    with ThreadPoolExecutor(16) as pool:
+        made = set(pool.map(lambda _: secretstore.password(provider.lab), range(64)))
+    assert len(made) == 1
+    assert len(made.pop()) == 32
+    assert [path.name for path in provider.lab.secrets.glob("ndmp*")] == ["ndmp.password"]
 
 
 def test_only_owners_know_local_roots(provider: FakeProvider) -> None:
