@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import Enum, IntEnum
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from appliance.ndmp.enums import DataState, MoverState
 from appliance.ndmp.errors import IllegalStateError
@@ -31,7 +32,7 @@ class SessionEvent(Enum):
     """What moves a session."""
 
     OPEN = "CONNECT_OPEN"
-    OTHER = "any other message before CONNECT_OPEN"
+    OTHER = "any other message"
     AUTHORIZED = "authentication succeeded"
     CLOSE = "CONNECT_CLOSE or the end of the connection"
 
@@ -125,6 +126,46 @@ MOVER: Mapping[tuple[MoverState, MoverEvent], MoverState] = {
     (MoverState.PAUSED, MoverEvent.HALTED): MoverState.HALTED,
     (MoverState.HALTED, MoverEvent.STOP): MoverState.IDLE,
 }
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One machine as it is written here: what tests go through and docs/states.md is made from."""
+
+    name: str
+    about: str
+    table: Mapping[tuple[Any, Any], Any]
+    initial: Enum
+    states: tuple[Enum, ...]
+    events: tuple[Enum, ...]
+
+
+MACHINES = (
+    Spec(
+        "session",
+        "A control connection, from the server's side.",
+        SESSION,
+        SessionState.GREETED,
+        tuple(SessionState),
+        tuple(SessionEvent),
+    ),
+    Spec(
+        "DATA",
+        "The DATA service: entry server, owner and connection server.",
+        DATA,
+        DataState.IDLE,
+        tuple(DataState),
+        tuple(DataEvent),
+    ),
+    Spec(
+        "MOVER",
+        "The MOVER service: media server, and the feeds of a connection server.",
+        MOVER,
+        MoverState.IDLE,
+        tuple(MoverState),
+        tuple(MoverEvent),
+    ),
+)
 
 
 class Machine(Generic[State, Event]):
