@@ -7,6 +7,9 @@ the way pauses the mover.
 
 from __future__ import annotations
 
+import select
+import socket
+
 from appliance.mediaserver.mover_stream import MoverStream, StreamEnded
 from appliance.mediaserver.window import Window
 from appliance.ndmp.enums import MoverHaltReason, MoverPauseReason
@@ -121,14 +124,31 @@ class RestoreStream(MoverStream):
 
     def _send(self, piece: memoryview) -> int:
         """Send what the connection takes at once, and count exactly that.  Raises StreamEnded."""
+        writable = select.poll()
+        writable.register(self.connection, select.POLLOUT)
         try:
-            sent = self.connection.send(piece)
+            while True:
+                sent = self._send_counted(piece)
+                if sent:
+                    return sent
+                writable.poll()
         except OSError as error:
             # The data server has what it wanted, and did not wait for the rest.
             raise StreamEnded(None if self.ended else MoverHaltReason.CONNECT_CLOSED) from error
         finally:
             piece.release()
+
+    def _send_counted(self, piece: memoryview) -> int:
+        """Send without waiting; 0 when the connection takes nothing now.
+
+        With the lock held: the data server may ask for more as soon as it has the last byte, and then the
+        count must say that this read is finished.
+        """
         with self.service.lock:
+            try:
+                sent = self.connection.send(piece, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return 0
             self.variables.bytes_moved += sent
             self.variables.bytes_left -= sent
         return sent

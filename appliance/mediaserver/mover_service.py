@@ -46,6 +46,9 @@ RECORD_SIZE_DEFAULT = 10240
 """What DMAs that never set a record size expect, the classic tar record (profile compat)."""
 
 
+NOTICE_TIMEOUT_S = 10.0
+"""A thread that has only to accept a waiting connection does so in microseconds; more is a stuck machine."""
+
 NO_WINDOW = Window()
 NOBODY = Address()
 
@@ -157,7 +160,18 @@ class MoverService:
         return self._tape.drive()
 
     # -- requests --------------------------------------------------------------------------------------
+    def _notice_connection(self) -> None:
+        """Wait for ACTIVE if the data server has connected and only our thread has not noticed yet.
+
+        The DMA knows of the connection from the data server's reply, and must not find LISTEN here.
+        """
+        stream = self._stream
+        if self.machine.state is MoverState.LISTEN and stream is not None and stream.is_called():
+            with self.lock:
+                self.lock.wait_for(lambda: self.machine.state is not MoverState.LISTEN, NOTICE_TIMEOUT_S)
+
     def _get_state(self, _: m.MoverGetStateRequest) -> m.MoverGetStateReply:
+        self._notice_connection()
         with self.lock:
             now = dataclasses.replace(self.variables)
             state = self.machine.state
@@ -291,6 +305,7 @@ class MoverService:
         self._poster.after_reply(stream.start)
 
     def _read(self, request: m.MoverReadRequest) -> m.MoverReadReply:
+        self._notice_connection()
         with self.lock:
             self.machine.check(MoverEvent.READ)
             stream = self._stream

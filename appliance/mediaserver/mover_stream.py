@@ -58,6 +58,7 @@ class MoverStream(ABC):
         self._socket = connection
         self._wake = os.eventfd(0, os.EFD_CLOEXEC)
         self._go = False
+        self._called = False
         self._buffer: memoryview | None = None
         self._drive: OpenDrive | None = None
         self._mutex = threading.Lock()
@@ -80,6 +81,11 @@ class MoverStream(ABC):
             dataconn.shut(self._listener)
             dataconn.shut(self._socket)
         self._signal()
+
+    def is_called(self) -> bool:
+        """Whether a data server has connected, even if this thread has not noticed yet."""
+        with self._mutex:
+            return self._called or (self._listener is not None and _readable(self._listener, 0))
 
     def is_alive(self) -> bool:
         """Whether the thread still runs, or has yet to."""
@@ -116,12 +122,16 @@ class MoverStream(ABC):
         listener = self._listener
         if listener is None:
             return
-        listener.settimeout(LISTEN_TIMEOUT_S)
         try:
+            if not _readable(listener, LISTEN_TIMEOUT_S):
+                raise TimeoutError(f"nobody came within {LISTEN_TIMEOUT_S:g} s")
+            self._called = True
             connection, _ = listener.accept()
         except OSError as error:
-            self.log.warning("nobody connected to the mover", why=str(error))
-            raise StreamEnded(None if self.ended else MoverHaltReason.CONNECT_ERROR) from error
+            if self.ended:
+                raise StreamEnded(None) from error
+            self.log.warning("no data server connected to the mover", why=str(error))
+            raise StreamEnded(MoverHaltReason.CONNECT_ERROR) from error
         dataconn.tune(connection)
         with self._mutex:
             self._socket = connection
@@ -216,6 +226,13 @@ class MoverStream(ABC):
         drive = self.drive()
         drive.log.error("mover stopped by the drive", cartridge=drive.barcode, why=str(error))
         return StreamEnded(MoverHaltReason.MEDIA_ERROR)
+
+
+def _readable(listener: socket.socket, timeout_s: float) -> bool:
+    """Whether a connection waits, or the listener was shut."""
+    poller = select.poll()
+    poller.register(listener, select.POLLIN)
+    return bool(poller.poll(timeout_s * 1000))
 
 
 class BackupStream(MoverStream):

@@ -36,7 +36,7 @@ class Window:
             raise RefusalError(ErrorCode.ILLEGAL_ARGS, f"window {self.offset}+{self.length} overflows")
 
     def to_the_end(self) -> Window:
-        """This window, where a length of all ones behind offset 0 means the largest that is legal there."""
+        """The same window, where a length of all ones behind offset 0 means the largest legal one."""
         return Window(self.offset, ALL_ONES - self.offset) if self.length == ALL_ONES else self
 
     def fits(self, mode: MoverMode, record_size: int) -> bool:

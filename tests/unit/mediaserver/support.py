@@ -1,0 +1,299 @@
+"""A media server on 127.0.0.1 over the library model, with a gate at every drive and changer."""
+
+from __future__ import annotations
+
+import queue
+import socket
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from appliance.mediaserver.backends import ModelBackend
+from appliance.mediaserver.libraries import Libraries, Library
+from appliance.mediaserver.role import media_setup
+from appliance.ndmp import dataconn
+from appliance.ndmp import messages as m
+from appliance.ndmp.client import Client
+from appliance.ndmp.enums import ErrorCode, MoverMode, MtioOp, TapeOpenMode
+from appliance.ndmp.errors import ReplyError
+from appliance.ndmp.server import NdmpServer
+from appliance.ndmp.session import Accounts
+from appliance.ndmp.xdr import Struct
+from tape.changer import Changer
+from tape.commands import READ_ELEMENT_STATUS
+from tape.model import LibraryModel, LibrarySpec
+from tape.sense import Sense, SenseKey
+from tape.transport import DEFAULT_TIMEOUT_S, Completion, DataOut, ScsiStatus, Transport
+
+WAIT_S = 20.0
+"""Longer than any machine needs for what a test waits for; nothing waits that long when it works."""
+
+CARTRIDGES = ("VTL001L5", "VTL002L5", "OTHER1L5")
+WRITABLE = CARTRIDGES[:2]
+DRIVE = b"drive:DRV1"
+CHANGER = b"changer:CHG1"
+
+Post = TypeVar("Post", bound=Struct)
+
+
+@dataclass(frozen=True)
+class ExampleLibrary:
+    """A section [[media_server.libraries]]."""
+
+    transport: str = "model"
+    changer: str = "CHG1"
+    drives: tuple[str, ...] = ("DRV1", "DRV2")
+    writable: tuple[str, ...] = WRITABLE
+    folder: Path | None = None
+    slots: tuple[str, ...] = CARTRIDGES
+    capacity: int = 1 << 20
+
+
+_INVALID_FIELD = Completion(
+    ScsiStatus.CHECK_CONDITION, sense=Sense(SenseKey.ILLEGAL_REQUEST, 0x24, 0x00).encode()
+)
+
+
+class Gate:
+    """What stands between the server and one device: it counts, holds commands back and makes them fail.
+
+    Attributes:
+        opcodes: of all commands so far.
+        arrived: a command is held back.
+        mute: READ ELEMENT STATUS that asks for the drives' identifiers is refused, as by old libraries.
+
+    """
+
+    def __init__(self) -> None:
+        self.opcodes: list[int] = []
+        self.arrived = threading.Event()
+        self.mute = False
+        self._held: int | None = None
+        self._open = threading.Event()
+        self._failures: dict[int, list[Completion]] = {}
+
+    def hold(self, opcode: int) -> None:
+        """Hold the next command of this kind back, until `let_go`."""
+        self.arrived.clear()
+        self._open.clear()
+        self._held = opcode
+
+    def let_go(self) -> None:
+        """Let what is held back go on."""
+        self._open.set()
+
+    def fail(self, opcode: int, completion: Completion) -> None:
+        """Have the next command of this kind end like this, without reaching the device."""
+        self._failures.setdefault(opcode, []).append(completion)
+
+    def pass_by(self, cdb: bytes) -> Completion | None:
+        """Let a command through, or end it."""
+        self.opcodes.append(cdb[0])
+        if self._held == cdb[0]:
+            self._held = None
+            self.arrived.set()
+            assert self._open.wait(WAIT_S)
+        if self.mute and cdb[0] == READ_ELEMENT_STATUS.opcode and READ_ELEMENT_STATUS.decode(cdb)["dvcid"]:
+            return _INVALID_FIELD
+        failures = self._failures.get(cdb[0])
+        return failures.pop(0) if failures else None
+
+
+class GatedTransport(Transport):
+    """A path through a gate."""
+
+    def __init__(self, inner: Transport, gate: Gate) -> None:
+        self.name = inner.name
+        self._inner = inner
+        self._gate = gate
+
+    def execute(
+        self,
+        cdb: bytes,
+        *,
+        data_out: DataOut = b"",
+        data_in_length: int = 0,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> Completion:
+        """Deliver one command, if the gate lets it."""
+        ended = self._gate.pass_by(cdb)
+        if ended is not None:
+            return ended
+        return self._inner.execute(cdb, data_out=data_out, data_in_length=data_in_length, timeout_s=timeout_s)
+
+    def close(self) -> None:
+        """Close the path."""
+        self._inner.close()
+
+
+class GatedBackend(ModelBackend):
+    """The library model behind gates, by serial number."""
+
+    def __init__(self, model: LibraryModel) -> None:
+        super().__init__(model)
+        self.gates = {serial: Gate() for serial in ("CHG1", "DRV1", "DRV2")}
+
+    def open(self, serial: str) -> Transport:
+        """A path through the device's gate."""
+        inner = super().open(serial)
+        return GatedTransport(inner, self.gates[serial]) if serial in self.gates else inner
+
+
+class Site:
+    """A running media server with two drives, three cartridges of 1 MiB, the last one not writable."""
+
+    def __init__(self, folder: Path, *, strict: bool = False, capacity: int = 1 << 20) -> None:
+        spec = LibrarySpec(
+            "CHG1",
+            ("DRV1", "DRV2"),
+            (*CARTRIDGES, None),
+            capacity_bytes=capacity,
+            early_warning_bytes=capacity // 4,
+        )
+        self.folder = folder
+        self.model = LibraryModel(folder, spec)
+        self.backend = GatedBackend(self.model)
+        self.gate = self.backend.gates["DRV1"]
+        self.libraries = Libraries([Library(ExampleLibrary(), self.backend)])
+        self.server = NdmpServer(
+            ("127.0.0.1", 0),
+            media_setup(self.libraries, "media1", "127.0.0.1", strict=strict),
+            accounts=Accounts({"dma": "secret"}),
+        )
+        self.server.start()
+        self._clients: list[Client] = []
+        self._streams: list[socket.socket] = []
+
+    def close(self) -> None:
+        """End everything."""
+        for client in self._clients:
+            client.close()
+        for stream in self._streams:
+            stream.close()
+        self.server.stop()
+        self.model.close()
+
+    def keep(self, stream: socket.socket) -> socket.socket:
+        """A data server's end of a connection, closed at the latest when the test is over."""
+        self._streams.append(stream)
+        stream.settimeout(WAIT_S)
+        return stream
+
+    def listen(self, client: Client, mode: MoverMode) -> socket.socket:
+        """MOVER_LISTEN, and a data server that connects to it."""
+        reply = client.call(m.MoverListenRequest(mode), m.MoverListenReply, WAIT_S)
+        return self.keep(connect(reply))
+
+    def client(self) -> Client:
+        """A DMA that has logged in."""
+        client = Client.connect(self.server.address)
+        self._clients.append(client)
+        client.login("dma", "secret")
+        return client
+
+    def drop(self, client: Client) -> None:
+        """Cut a DMA's control connection without a word, and wait until the server has cleaned up."""
+        stream = client._stream
+        host, port = stream.getsockname()[:2]
+        dataconn.shut(stream)
+        for thread in threading.enumerate():
+            if thread.name == f"ndmp-{host}:{port}":
+                thread.join(WAIT_S)
+                assert not thread.is_alive(), "the server did not notice"
+
+    def operator_moves(self, barcode: str, drive: int | None = 0) -> None:
+        """Put a cartridge into a drive by hand, past the server; None: into the free slot."""
+        with Changer(self.model.transport("CHG1")) as changer:
+            inventory = changer.inventory()
+            source = inventory.find(barcode)
+            assert source is not None
+            free = next(slot for slot in inventory.slots if not slot.full)
+            target = free if drive is None else inventory.drives[drive]
+            changer.move(source.address, target.address)
+
+    def opened(self, mode: TapeOpenMode = TapeOpenMode.RDWR, barcode: str = CARTRIDGES[0]) -> Client:
+        """A DMA with this cartridge in the first drive, which it has open."""
+        self.operator_moves(barcode)
+        client = self.client()
+        client.do(m.TapeOpenRequest(DRIVE, mode))
+        return client
+
+
+def error_of(client: Client, request: Struct) -> ErrorCode:
+    """The error that a request is answered with, NO_ERR included."""
+    try:
+        client.do(request, WAIT_S)
+    except ReplyError as error:
+        return error.code
+    return ErrorCode.NO_ERR
+
+
+def mtio(client: Client, operation: MtioOp, count: int = 1) -> int:
+    """Do a tape operation and return what was left to do."""
+    return client.call(m.TapeMtioRequest(operation, count), m.TapeMtioReply, WAIT_S).resid_count
+
+
+def read(client: Client, count: int = 65536) -> bytes | ErrorCode:
+    """One record by TAPE_READ, or the error."""
+    try:
+        return client.call(m.TapeReadRequest(count), m.TapeReadReply, WAIT_S).data_in
+    except ReplyError as error:
+        return error.code
+
+
+def write(client: Client, *records: bytes) -> None:
+    """Records by TAPE_WRITE."""
+    for record in records:
+        reply = client.call(m.TapeWriteRequest(record), m.TapeWriteReply, WAIT_S)
+        assert reply.count == len(record)
+
+
+def place(client: Client) -> tuple[int, int]:
+    """File and block number by TAPE_GET_STATE; -1 for not known."""
+    state = client.call(m.TapeGetStateRequest(), m.TapeGetStateReply, WAIT_S)
+    numbers = [-1 if number == 0xFFFFFFFF else number for number in (state.file_num, state.blockno)]
+    return numbers[0], numbers[1]
+
+
+def mover(client: Client) -> m.MoverGetStateReply:
+    """MOVER_GET_STATE."""
+    return client.call(m.MoverGetStateRequest(), m.MoverGetStateReply, WAIT_S)
+
+
+def posted(client: Client, kind: type[Post]) -> Post:
+    """The next post, which is of this kind."""
+    try:
+        message = client.posts.get(timeout=WAIT_S)
+    except queue.Empty:
+        raise AssertionError(f"no {kind.__name__} came") from None
+    assert message is not None, "the session ended"
+    body = message.body()
+    assert isinstance(body, kind), f"{type(body).__name__} came instead of {kind.__name__}"
+    return body
+
+
+def connect(reply: m.MoverListenReply) -> socket.socket:
+    """A data connection to a listening mover."""
+    stream = socket.create_connection(dataconn.endpoint_of(reply.connect_addr.tcp[0]), WAIT_S)
+    stream.settimeout(WAIT_S)
+    return stream
+
+
+def is_gone(stream: socket.socket) -> bool:
+    """Whether the mover has ended a connection; what it had not read makes that a reset."""
+    try:
+        return stream.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+def receive(stream: socket.socket, count: int) -> bytes:
+    """Exactly `count` bytes of a data connection; fewer if it ends."""
+    parts = bytearray()
+    while len(parts) < count:
+        part = stream.recv(count - len(parts))
+        if not part:
+            break
+        parts += part
+    return bytes(parts)
