@@ -133,6 +133,8 @@ def start_recorder(consoles: Mapping[str, Path], errors: Path, namespace: str | 
         raise InfrastructureError(
             f"the console recorder did not start: {answer or 'no answer'}", hint=f"its errors are in {errors}"
         )
+    # It outlives us: nobody will wait for this object.
+    process.returncode = 0
     return process.pid
 
 

@@ -90,7 +90,7 @@ def run_logged(
     tail: list[str] = []
     try:
         with (
-            log.open("w") as out,
+            log.open("w", buffering=1) as out,
             subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,

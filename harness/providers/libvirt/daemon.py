@@ -92,6 +92,8 @@ class LibvirtDaemon:
                     "libvirtd did not start", hint=f"its messages: {log.parent}/libvirtd.*"
                 )
             time.sleep(_POLL_SECONDS)
+        # It outlives us: nobody will wait for this object.
+        process.returncode = 0
 
     def stop(self) -> None:
         """End it; its machines have been ended before."""

@@ -20,22 +20,24 @@ READY_SECONDS = 120
 # journal when it listens.
 _START_SCRIPT = """\
 set -u
-unit=spanreel@$1.service
+role=$1 unit=spanreel@$1.service tries=$2
+since=$(date +%s)
 systemctl reset-failed "$unit" 2>/dev/null
 systemctl restart "$unit" || true
-for _ in $(seq 1 "$2"); do
-    id=$(systemctl show -p InvocationID --value "$unit")
-    if [ -n "$id" ] && journalctl -q -o cat "_SYSTEMD_INVOCATION_ID=$id" | grep -q "^ready $1 "; then
+while [ "$tries" -gt 0 ]; do
+    tries=$((tries - 1))
+    eval "$(systemctl show -p InvocationID,ActiveState,NRestarts "$unit")"
+    if journalctl -q -o cat "_SYSTEMD_INVOCATION_ID=$InvocationID" | grep -q "^ready $role "; then
         exit 0
     fi
-    case $(systemctl show -p ActiveState --value "$unit") in
+    case $ActiveState in
         active | activating | reloading) ;;
         *) break ;;
     esac
-    [ "$(systemctl show -p NRestarts --value "$unit")" -lt 2 ] || break
-    sleep 0.5
+    [ "$NRestarts" -lt 2 ] || break
+    sleep 1
 done
-journalctl -q -o cat -n 6 -u "$unit" | tr '\\n' '|'
+journalctl -q -o cat -n 6 --since "@$since" "_SYSTEMD_UNIT=$unit" | tr '\\n' '|'
 exit 1
 """
 
@@ -79,7 +81,7 @@ def install(ssh: Ssh, files: Sequence[NodeFile]) -> None:
 def start(ssh: Ssh, role: str) -> None:
     """(Re)start one role and return when it listens; an error quotes its last words."""
     try:
-        ssh.run(["sh", "-c", _START_SCRIPT, "sh", role, str(2 * READY_SECONDS)], timeout=4 * READY_SECONDS)
+        ssh.run(["sh", "-c", _START_SCRIPT, "sh", role, str(READY_SECONDS)], timeout=4 * READY_SECONDS)
     except CommandError as error:
         words = error.output.decode("utf-8", "backslashreplace").strip(" |\n") or "it printed nothing"
         raise InfrastructureError(

@@ -154,6 +154,8 @@ class TapeDaemon:
                     "tgtd did not start", hint=f"try: {' '.join(netns.argv_inside(self._namespace, command))}"
                 )
             time.sleep(_POLL_SECONDS)
+        # It outlives us: nobody will wait for this object.
+        process.returncode = 0
         for target in targets:
             self._configure(target)
 
