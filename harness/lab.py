@@ -19,6 +19,7 @@ import os
 import re
 import secrets
 import shutil
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -153,7 +154,7 @@ def create(name: str, topology: Topology) -> LabState:
         lab = LabState(
             name,
             topology.name,
-            _free_subnet(topology.subnet),
+            _free_subnet(topology, others_may_have_it=name == topology.name),
             secrets.token_hex(TOKEN_BYTES),
             created=created,
         )
@@ -196,17 +197,35 @@ def _file_lock(path: Path, what: str) -> Iterator[None]:
             file.truncate(0)
 
 
-def _free_subnet(wanted: str) -> str:
-    """Return the wanted /24 or the next one that no lab on this host has."""
+def _free_subnet(topology: Topology, *, others_may_have_it: bool) -> str:
+    """Return the wanted /24 or the next one that no lab of this user has.
+
+    Other users' labs are not known by name, but their listeners are seen.  The lab named as its
+    topology keeps the addresses that are written there, so that a port in use is told, not dodged.
+    """
+    wanted = topology.subnet
     taken = {lab.subnet for lab in map(load, names()) if lab is not None}
     base = ipaddress.IPv4Network(wanted)
     first = int(base.network_address) >> 8 & 0xFF
     prefix = int(base.network_address) & 0xFFFF0000
     for step in range(SUBNET_CANDIDATES):
         candidate = str(ipaddress.IPv4Network((prefix | (first + step) % SUBNET_CANDIDATES << 8, 24)))
-        if candidate not in taken:
+        if candidate not in taken and (others_may_have_it or not _listened_on(topology, candidate)):
             return candidate
     raise InfrastructureError("no subnet is free", hint="remove labs: spanreel lab clean --lab NAME")
+
+
+def _listened_on(topology: Topology, subnet: str) -> bool:
+    """Whether somebody listens on a loopback address that the lab would have in `subnet`."""
+    if not subnet.startswith("127."):
+        return False
+    for node in topology.with_subnet(subnet).nodes:
+        with socket.socket() as probe:
+            try:
+                probe.bind((node.address, topology.ndmp_port))
+            except OSError:
+                return True
+    return False
 
 
 def _copy_topology(topology: Topology, lab: LabState) -> None:
