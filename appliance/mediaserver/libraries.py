@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import structlog
+
 from appliance.mediaserver.backends import Backend, LibraryConfig, backend_for
 from appliance.ndmp import messages as m
 from appliance.ndmp.enums import ErrorCode
@@ -19,6 +21,9 @@ from tape.changer import Changer, Inventory
 from tape.elements import Element
 from tape.identity import DeviceKind
 from tape.transport import DEFAULT_TIMEOUT_S, Completion, DataOut, Transport
+
+CLOSE_TIMEOUT_S = 60.0
+"""A filemark flushes a drive's buffer, which takes seconds; a service manager gives up after 90."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ class Unit:
         self.moves = 0
         self.last_seen: Whereabouts | None = None
         self._backend = backend
-        self._mutex = threading.Lock()
+        self._mutex = threading.Condition()
         self._owner: object = None
         self._users = 0
         self._transport: Transport | None = None
@@ -78,6 +83,12 @@ class Unit:
         with self._mutex:
             if self._owner is owner:
                 self._owner = None
+                self._mutex.notify_all()
+
+    def wait_free(self, timeout_s: float) -> bool:
+        """Wait until no session has the device any more, and return whether that came true."""
+        with self._mutex:
+            return self._mutex.wait_for(lambda: self._owner is None, timeout_s)
 
     @contextmanager
     def using(self) -> Iterator[Transport]:
@@ -240,8 +251,11 @@ class Libraries:
         return tuple(library.changer.info() for library in self.libraries)
 
     def close(self) -> None:
-        """Give all devices up."""
+        """Give all devices up, once the sessions that have them have written their last filemarks."""
         for library in self.libraries:
+            for unit in (library.changer, *library.drives.values()):
+                if not unit.wait_free(CLOSE_TIMEOUT_S):
+                    structlog.get_logger().warning("device still in use at the end", device=unit.name)
             library.close()
 
 

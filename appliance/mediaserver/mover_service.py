@@ -46,8 +46,8 @@ RECORD_SIZE_DEFAULT = 10240
 """What DMAs that never set a record size expect, the classic tar record (profile compat)."""
 
 
-NOTICE_TIMEOUT_S = 10.0
-"""A thread that has only to accept a waiting connection does so in microseconds; more is a stuck machine."""
+CONNECTION_TIMEOUT_S = 2.0
+"""A connection that the data server has reported is at most a network's delay and a thread's turn away."""
 
 NO_WINDOW = Window()
 NOBODY = Address()
@@ -160,18 +160,18 @@ class MoverService:
         return self._tape.drive()
 
     # -- requests --------------------------------------------------------------------------------------
-    def _notice_connection(self) -> None:
-        """Wait for ACTIVE if the data server has connected and only our thread has not noticed yet.
+    def _await_connection(self) -> None:
+        """Wait for ACTIVE, if LISTEN is the state and a connection is all that is missing.
 
-        The DMA knows of the connection from the data server's reply, and must not find LISTEN here.
+        The DMA knows of the connection from the data server's reply, which may be here before the last
+        packet of that connection, and before our thread has taken it.
         """
-        stream = self._stream
-        if self.machine.state is MoverState.LISTEN and stream is not None and stream.is_called():
-            with self.lock:
-                self.lock.wait_for(lambda: self.machine.state is not MoverState.LISTEN, NOTICE_TIMEOUT_S)
+        with self.lock:
+            self.lock.wait_for(lambda: self.machine.state is not MoverState.LISTEN, CONNECTION_TIMEOUT_S)
 
     def _get_state(self, _: m.MoverGetStateRequest) -> m.MoverGetStateReply:
-        self._notice_connection()
+        if self._stream is not None and self._stream.is_called():
+            self._await_connection()
         with self.lock:
             now = dataclasses.replace(self.variables)
             state = self.machine.state
@@ -305,7 +305,8 @@ class MoverService:
         self._poster.after_reply(stream.start)
 
     def _read(self, request: m.MoverReadRequest) -> m.MoverReadReply:
-        self._notice_connection()
+        if isinstance(self._stream, RestoreStream):
+            self._await_connection()
         with self.lock:
             self.machine.check(MoverEvent.READ)
             stream = self._stream

@@ -6,6 +6,7 @@ import random
 import socket
 import struct
 import threading
+import time
 
 import pytest
 
@@ -56,8 +57,14 @@ def start(
     """A mover that is connected to a data server, whose end is returned."""
     client.do(m.MoverSetRecordSizeRequest(record))
     client.do(m.MoverSetWindowRequest(*window))
-    stream = site.listen(client, mode)
-    assert mover(client).state is MoverState.ACTIVE
+    return active(site.listen(client, mode), client)
+
+
+def active(stream: socket.socket, client: Client) -> socket.socket:
+    """The same connection, once the mover has it."""
+    deadline = time.monotonic() + WAIT_S
+    while mover(client).state is not MoverState.ACTIVE:
+        assert time.monotonic() < deadline, "the mover did not take the connection"
     return stream
 
 
@@ -271,6 +278,19 @@ def test_blank_tape_pauses_with_eom(site: Site) -> None:
     start(site, client, MoverMode.WRITE)
     client.do(m.MoverReadRequest(0, 1))
     assert paused(client) == (MoverPauseReason.EOM, 0)
+
+
+def test_a_read_right_after_the_connection_is_served(site: Site) -> None:
+    """The DMA hears of the connection from the data server, maybe before our thread has taken it."""
+    client, data = site.opened(), image(RECORD)
+    back_up(site, client, data)
+    for _ in range(20):
+        client.do(m.MoverSetWindowRequest(0, RECORD))
+        with site.listen(client, MoverMode.WRITE) as stream:
+            client.do(m.MoverReadRequest(0, RECORD))
+            assert receive(stream, RECORD) == data
+        assert halted(client) is MoverHaltReason.CONNECT_CLOSED
+        stop(client)
 
 
 def test_only_one_read_at_a_time(site: Site) -> None:

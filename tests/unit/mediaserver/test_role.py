@@ -16,6 +16,9 @@ from appliance.ndmp import messages as m
 from appliance.ndmp.client import Client
 from appliance.ndmp.enums import ErrorCode, TapeOpenMode
 from appliance.ndmp.errors import ReplyError
+from tape.commands import MOVE_MEDIUM
+from tape.model import dump
+from tape.transport import ScsiStatus
 from tests.unit.mediaserver.support import CARTRIDGES, ExampleLibrary, Site
 
 
@@ -57,13 +60,13 @@ def configuration(folder: Path, port: int) -> NodeConfig:
 def test_a_configured_node_serves_its_library(tmp_path: Path) -> None:
     """Devices are listed under their serial numbers, after a login with a configured account."""
     role = MediaServerRole(configuration(tmp_path, free_port()))
-    server = role.start()
+    (address,) = role.start()
     try:
-        with Client.connect(server.address) as client:
+        with Client.connect(address) as client:
             with pytest.raises(ReplyError) as refusal:
                 client.login("dma", "wrong")
             assert refusal.value.code is ErrorCode.NOT_AUTHORIZED
-        with Client.connect(server.address) as client:
+        with Client.connect(address) as client:
             client.login("dma", "secret")
             tapes = client.call(m.ConfigGetTapeInfoRequest(), m.ConfigGetTapeInfoReply).tape_info
             changers = client.call(m.ConfigGetScsiInfoRequest(), m.ConfigGetScsiInfoReply).scsi_info
@@ -81,6 +84,24 @@ def test_stopping_frees_port_and_library(tmp_path: Path) -> None:
         role = MediaServerRole(config)
         role.start()
         role.stop()
+
+
+def test_stopping_waits_for_the_last_filemark(tmp_path: Path) -> None:
+    """A session that is cut off by the stop still ends its tape properly, and the next start finds that."""
+    config = configuration(tmp_path, free_port())
+    role = MediaServerRole(config)
+    (address,) = role.start()
+    client = Client.connect(address)
+    client.login("dma", "secret")
+    client.do(m.ScsiOpenRequest(b"changer:CHG1"))
+    client.ask(m.ScsiExecuteCdbRequest(cdb=bytes(6)))
+    move = MOVE_MEDIUM.cdb(transport=1, source=4096, destination=256)
+    assert client.call(m.ScsiExecuteCdbRequest(cdb=move), m.ScsiExecuteCdbReply).status == ScsiStatus.GOOD
+    client.do(m.TapeOpenRequest(b"drive:DRV1", TapeOpenMode.RDWR))
+    client.do(m.TapeWriteRequest(b"data"))
+    role.stop()
+    folder = tmp_path / "library"
+    assert [list(dump(folder, "VTL001L5", number)) for number in (0, 1)] == [[b"data"], []]
 
 
 def test_a_port_in_use_is_told(tmp_path: Path) -> None:
