@@ -21,7 +21,7 @@ from appliance.gns.map import GnsMap, PathNotFoundError
 from appliance.gns.service import MapService
 from appliance.ndmp import messages as m
 from appliance.ndmp.enums import DataHaltReason, DataState, ErrorCode, LogType
-from appliance.ndmp.errors import NdmpError, RefusalError
+from appliance.ndmp.errors import ConnectionLostError, NdmpError, RefusalError
 from appliance.ndmp.session import Poster
 from appliance.ndmp.states import DataEvent
 from appliance.ndmp.types import Address, Name
@@ -39,20 +39,22 @@ class EntryService(DataService):
         self._mover = Address()
         self._events: Events = Events()
         self._job_name = ""
+        self._names_given = False
         self._job: Job | None = None
 
     def listen(self) -> Address:
         """The connection server listens: its address is what the mover connects to."""
-        return self._open_channel().listen()
+        try:
+            return self._open_channel().listen()
+        except NdmpError as error:
+            raise self._no_channel(error) from error
 
     def connect(self, address: Address) -> None:
         """The connection server connects to the mover."""
         try:
             self._open_channel().connect(address)
         except NdmpError as error:
-            self.release()
-            self.message(LogType.ERROR, f"the backup channel cannot be set up: {error}")
-            raise RefusalError(_connect_code(error), str(error)) from error
+            raise self._no_channel(error) from error
         self._mover = address
 
     def connection_address(self) -> Address:
@@ -85,6 +87,8 @@ class EntryService(DataService):
             owners = routes(gns, wanted)
         except RefusalError as error:
             raise self._refuse(error.code, str(error)) from error
+        # LOG_FILE is about names of the nlist (draft-skardal-ndmpv4-04, 4.2.2): none for an empty one.
+        self._names_given = bool(names)
         job = RestoreJob(self._context(), gns.generation, wanted, owners, existing)
         return self._runner(job, lambda: self._run_restore(job))
 
@@ -105,8 +109,12 @@ class EntryService(DataService):
         try:
             self._channel = ChannelSession(self._peers, self._job_name, self._events, self._mover_came)
         except NdmpError as error:
-            raise self._refuse(ErrorCode.CONNECT, f"no connection server: {error}") from error
+            raise ConnectionLostError(f"no connection server: {error}", ErrorCode.CONNECT) from error
         return self._channel
+
+    def _no_channel(self, error: NdmpError) -> RefusalError:
+        self.release()
+        return self._refuse(_connect_code(error), f"the backup channel cannot be set up: {error}")
 
     def _mover_came(self, address: Address) -> None:
         self._mover = address
@@ -138,6 +146,9 @@ class EntryService(DataService):
 
     def _runner(self, job: Job, run: Callable[[], DataHaltReason]) -> Callable[[], DataHaltReason]:
         self._job = job
+        for total in o.TOTALS:
+            # A DMA restores with the environment of its backup, whose totals are not this job's.
+            self.env.pop(total, None)
         self.set_value(o.JOB, self._job_name)
 
         def guarded() -> DataHaltReason:
@@ -164,8 +175,9 @@ class EntryService(DataService):
     def _run_restore(self, job: RestoreJob) -> DataHaltReason:
         reason = job.run()
         totals = job.totals
-        for name, status in job.statuses():
-            self.poster.post(m.LogFilePost(name, status))
+        if self._names_given:
+            for name, status in job.statuses():
+                self.poster.post(m.LogFilePost(name, status))
         self._set_totals(totals.status, totals.files, totals.bytes, totals.problems + totals.skipped)
         return reason
 

@@ -96,7 +96,11 @@ class RestoreJob(Job):
                 self._event(self.wait(self._poll))
             for run in self._runs.values():
                 self._collect(run)
-        self.context.progress(self.totals.bytes)
+        self.totals.problems += sum(
+            status is RecoveryStatus.FAILED_NOT_FOUND for _, status in self.statuses()
+        )
+        with contextlib.suppress(NdmpError):
+            self._poll()
         return self._channel_halt
 
     def statuses(self) -> list[tuple[bytes, RecoveryStatus]]:
@@ -196,6 +200,8 @@ class RestoreJob(Job):
     def _owner_event(self, run: _OwnerRun, post: Received | None) -> None:
         if post is None:
             run.lost = run.halted is None
+            # It will not ask to be fed any more, and the image waits for none.
+            run.feed.close()
             return
         body = post.body()
         if isinstance(body, m.NotifyDataReadPost):

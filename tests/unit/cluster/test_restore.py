@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from appliance.ndmp import messages as m
 from appliance.ndmp.enums import DataHaltReason, ErrorCode, RecoveryStatus
 from appliance.ndmp.errors import ReplyError
 from appliance.ndmp.types import Name
-from tests.unit.cluster.conftest import Cluster
+from tests.unit.cluster.conftest import WAIT_S, Cluster
 
 PARTS = (
     ("/projects", "fs1", "p"),
@@ -90,6 +92,56 @@ def test_single_names_two_targets_and_one_that_is_not_there(cluster: Cluster) ->
         b"/home/deep": RecoveryStatus.SUCCESSFUL,
         b"/nowhere": RecoveryStatus.FAILED_NOT_FOUND,
     }
+    assert (dma.env()[b"SPANREEL_STATUS"], dma.env()[b"SPANREEL_PROBLEMS"]) == (b"problems", b"1")
+
+
+def test_an_empty_nlist_is_everything_and_names_nothing(cluster: Cluster) -> None:
+    """As ndmjob restores: all to PREFIX, no LOG_FILE, and no totals of the backup in the environment."""
+    image = seed(cluster)
+    dma, reason = cluster.restore("fs2", image, PREFIX=b"/restored", SPANREEL_NODES=b"99")
+    assert reason is DataHaltReason.SUCCESSFUL
+    assert tree(cluster.local("fs2", "rh")) == {"deep/c.txt": b"of fs2"}
+    assert (dma.files, dma.env().get(b"SPANREEL_NODES")) == ([], None)
+    assert dma.state().bytes_processed == len(image)
+
+
+def test_an_owner_lost_during_a_restore_costs_its_files_only(cluster: Cluster) -> None:
+    """The others' files are restored, the lost server is named, the job is incomplete and ends."""
+    image = seed(cluster)
+    dma, mover, lost = cluster.dma("fs1"), cluster.mover(), threading.Event()
+
+    def give() -> None:
+        with contextlib.suppress(OSError), mover._accept() as stream:
+            stream.sendall(image[:1024])
+            assert lost.wait(WAIT_S)
+            stream.sendall(image[1024:])
+            stream.recv(1)
+
+    giving = threading.Thread(target=give)
+    giving.start()
+    dma.client.do(m.DataConnectRequest(mover.address))
+    dma.client.do(m.DataStartRecoverRequest((), (Name(b"", b"/restored"),), b"tar"))
+    assert dma.client.posts.get(timeout=WAIT_S) is not None
+    cluster.roles.pop("fs2").stop()
+    lost.set()
+    assert dma.await_halt() is DataHaltReason.SUCCESSFUL
+    giving.join(WAIT_S)
+    assert dma.env()[b"SPANREEL_STATUS"] == b"incomplete"
+    assert dma.log == ["not restored: fs2 was lost during the restore"]
+    assert "projects/a.txt" in tree(cluster.local("fs1", "r"))
+
+
+def test_listening_without_a_connection_server_is_refused(cluster: Cluster) -> None:
+    """DATA_LISTEN is CONNECT_ERR with a line in the log, and the session can try again."""
+    cluster.roles.pop("conn1").stop()
+    dma = cluster.dma("fs1")
+    for _ in range(2):
+        with pytest.raises(ReplyError) as refused:
+            dma.client.do(m.DataListenRequest())
+        assert refused.value.code is ErrorCode.CONNECT
+        post = dma.client.posts.get(timeout=10)
+        assert post is not None
+        assert b"no connection server" in post.raw
 
 
 def test_a_junction_that_moved_since_the_backup(cluster: Cluster) -> None:
