@@ -110,7 +110,7 @@ class MoverStream(ABC):
             reason = self.transfer()
         except StreamEnded as end:
             reason = end.reason
-        except Exception as error:
+        except Exception as error:  # whatever broke, the DMA is told that the stream did
             self.log.error("mover failed", why=str(error), exc_info=True)
         finally:
             self._give_back()
