@@ -19,7 +19,7 @@ from appliance.ndmp.declare import CODES, REGISTRY, Kind
 from appliance.ndmp.endpoint import Endpoint, Received
 from appliance.ndmp.enums import AuthType, ConnectionReason, ErrorCode
 from appliance.ndmp.errors import ConnectionLostError, NdmpError, RemoteFaultError, ReplyError
-from appliance.ndmp.server import RECEIVE_SIZE
+from appliance.ndmp.framing import RECEIVE_SIZE
 from appliance.ndmp.types import AuthData
 from appliance.ndmp.xdr import Struct
 

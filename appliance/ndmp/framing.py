@@ -8,6 +8,9 @@ RECORD_LENGTH_MAX = 64 << 20
 """Bytes of one message.  Filers put 4,096 file history entries, several hundred KiB, in one; SCSI and TAPE
 messages carry a tape record.  64 MiB is far above both and still bounds what a stranger can make us hold."""
 
+RECEIVE_SIZE = 256 << 10
+"""Bytes asked of the kernel at once: a tape record in a SCSI or TAPE message arrives in one or two calls."""
+
 _LAST_FRAGMENT = 0x80000000
 
 

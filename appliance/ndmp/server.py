@@ -17,10 +17,8 @@ from appliance.ndmp import messages as m
 from appliance.ndmp.endpoint import Endpoint
 from appliance.ndmp.enums import ConnectionReason
 from appliance.ndmp.errors import NdmpError
+from appliance.ndmp.framing import RECEIVE_SIZE
 from appliance.ndmp.session import VERSION, Accounts, Session
-
-RECEIVE_SIZE = 256 << 10
-"""Bytes asked of the kernel at once: a tape record in a SCSI or TAPE message arrives in one or two calls."""
 
 HANDSHAKE_TIMEOUT_S = 30.0
 """A stranger who connects and says nothing holds a thread no longer than this."""
