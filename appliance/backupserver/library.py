@@ -128,9 +128,9 @@ class Library:
         with self._robot() as changer:
             return changer.inventory()
 
-    def loaded(self, serial: str) -> str | None:
+    def loaded(self, inventory: Inventory, serial: str) -> str | None:
         """The barcode of the cartridge in a drive; None when there is none, "" when it has no label."""
-        element = drive_element(self.inventory(), serial, self._drives)
+        element = drive_element(inventory, serial, self._drives)
         return (element.barcode or "") if element.full else None
 
     def drive_holding(self, inventory: Inventory, barcode: str) -> str | None:

@@ -51,6 +51,7 @@ def _above(catalogue: Catalogue, images: list[Image], path: bytes, recursive: bo
         step = path.rstrip(b"/") + b"/" + first
         if step not in shown:
             shown.add(step)
-            yield Entry(step, type=FileType.DIR)
+            root = history.lookup(catalogue, image.id, b"/") if step == image.root else None
+            yield Entry(step, type=FileType.DIR) if root is None else _global(image, root)
         if recursive:
             yield from (_global(image, one) for one in history.descendants(catalogue, image.id, b"/"))

@@ -122,7 +122,9 @@ class Shelf:
         inventory = self._library.inventory()
         present = {element.barcode for element in inventory.elements if element.barcode}
         known = media.media(self._catalogue)
-        choice = choose(self._settings.writable, present, known, {}, self._library.loaded(self.tape.serial))
+        choice = choose(
+            self._settings.writable, present, known, {}, self._library.loaded(inventory, self.tape.serial)
+        )
         tried: dict[str, str] = {}
         for barcode in choice.candidates:
             if barcode in self._used:
@@ -132,7 +134,8 @@ class Shelf:
                 tried[barcode] = f"is in use by {holder.holder}"
                 continue
             try:
-                return self._prepare(barcode, known.get(barcode))
+                # Read again under the lease: another job may have ended on it just now.
+                return self._prepare(barcode, media.media(self._catalogue).get(barcode))
             except (UnusableError, JobError) as error:
                 tried[barcode] = str(error).removeprefix(f"{barcode} ")
                 self._note(f"{barcode} {tried[barcode]}: left alone")
@@ -262,7 +265,7 @@ class Shelf:
         if where is not None:
             self._eject_elsewhere(where, barcode)
         self._note(f"loading {barcode} into drive {self.tape.serial}")
-        if self._library.loaded(self.tape.serial) is not None:
+        if self._library.loaded(inventory, self.tape.serial) is not None:
             self.tape.eject()
         self._library.load(barcode, self.tape.serial)
 

@@ -26,9 +26,12 @@ def catalogue_of(config_file: Path) -> Iterator[tuple[NodeConfig, Catalogue]]:
 def job_context(config_file: Path) -> Iterator[Context]:
     """What a job needs.  SIGTERM and SIGHUP abort it as Ctrl-C does."""
     with catalogue_of(config_file) as (config, catalogue):
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, _interrupt)
-        yield Context(config, catalogue, Screen())
+        before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+        try:
+            yield Context(config, catalogue, Screen())
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

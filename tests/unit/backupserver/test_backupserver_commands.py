@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dma_support import Site, site
+
+from appliance.cli import run
+from appliance.errors import ExitCode
+from appliance.ndmp.enums import DataHaltReason, LogType
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Site]:
+    """A site whose file server has three names."""
+    with site(tmp_path) as made:
+        made.script.names = (b"/", b"/d", b"/d/\xff")
+        yield made
+
+
+@pytest.fixture
+def call(lab: Site, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Runs a command line and returns exit code, output and errors."""
+
+    def go(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = run([*arguments, "--config", str(lab.config_file)])
+        output = capsys.readouterr()
+        return code, _without_server_log(output.out), output.err
+
+    return go
+
+
+def _without_server_log(output: str) -> str:
+    """The media server shares this process, and logs to the same standard output."""
+    return "".join(line for line in output.splitlines(keepends=True) if " [info " not in line)
+
+
+def document(call: Call, *arguments: str) -> Any:
+    """The JSON that a command prints."""
+    code, output, _ = call(*arguments, "--json")
+    assert code == 0
+    return json.loads(output)
+
+
+def test_a_job_from_the_command_line(call: Call) -> None:
+    """backup, jobs, ls and restore agree about one job."""
+    job = document(call, "backup", "/")
+    assert document(call, "jobs") == [job]
+    assert (job["id"], job["status"], job["media"]) == ("1", "complete", [{"barcode": "T1", "file": 2}])
+    entries = document(call, "ls", "latest", "/d")
+    assert [base64.b64decode(entry["path_base64"]) for entry in entries] == [b"/d/\xff"]
+    assert entries[0]["path"] == "/d/\\xff"
+    result = document(call, "restore", "latest", "/d", "--to", "/there")
+    assert result["names"][0]["path"] == "/there/d"
+    code, output, _ = call("restore", "1")
+    assert code == 0
+    assert "restore of job 1 complete" in output
+
+
+def test_exit_codes(call: Call, lab: Site) -> None:
+    """Scripts tell from the exit code alone how it ended."""
+    lab.script.lines = ((LogType.WARNING, b"/d: changed while it was read"),)
+    code, output, errors = call("backup", "/")
+    assert code == ExitCode.PROBLEMS
+    assert "job 1 problems" in output
+    assert "changed while it was read" in errors
+    lab.script.halt = DataHaltReason.INTERNAL_ERROR
+    code, _, errors = call("backup", "/")
+    assert code == ExitCode.FAILED
+    assert errors.splitlines()[-1].startswith("spanreel: the backup of / failed")
+    code, output, _ = call("jobs")
+    assert code == 0
+    assert "failed" in output
+    assert "INTERNAL_ERROR" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("ls", "latest"), "no finished backup"),
+        (("restore", "7"), "no job '7'"),
+        (("backup", "relative"), "relative"),
+        (("backup", "/", "--entry", "fs9"), "fs9"),
+        (("backup", "/", "--level", "10"), "10"),
+    ],
+)
+def test_what_people_mistype(call: Call, arguments: tuple[str, ...], said: str) -> None:
+    """A wrong word is exit code 2 and one line that holds it; no job is begun."""
+    code, output, errors = call(*arguments)
+    assert code == ExitCode.USAGE
+    assert output == ""
+    assert said in errors
+    assert len(errors.splitlines()) == 1
+    assert call("jobs", "--json")[1].strip() == "[]"
+
+
+def test_paths_that_a_job_does_not_hold(call: Call) -> None:
+    """`ls` and `restore` name the path, with exit code 2, before any tape moves."""
+    call("backup", "/")
+    for arguments in (("ls", "1", "/nope"), ("restore", "1", "/d", "/nope")):
+        code, _, errors = call(*arguments)
+        assert code == ExitCode.USAGE
+        assert "does not hold /nope" in errors
+
+
+def test_ls_of_one_file_and_of_a_tree(call: Call) -> None:
+    """A file lists itself; -R lists everything below; paths of any bytes may be typed."""
+    call("backup", "/")
+    assert document(call, "ls", "1", "/d/\udcff")[0]["type"] == "reg"
+    assert [entry["path"] for entry in document(call, "ls", "1", "-R")] == ["/d", "/d/\\xff"]
+    assert "/d/\\xff" in call("ls", "1", "/d")[1]
