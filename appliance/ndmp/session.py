@@ -24,7 +24,7 @@ from appliance.ndmp.errors import NdmpError, RefusalError, RemoteFaultError
 from appliance.ndmp.framing import RECORD_LENGTH_MAX
 from appliance.ndmp.states import SESSION, Machine, SessionEvent, SessionState
 from appliance.ndmp.types import CHALLENGE_LENGTH, AuthAttr
-from appliance.ndmp.xdr import Struct
+from appliance.ndmp.xdr import Struct, UnknownValueError
 
 VERSION = 4
 """The only version spoken so far; others are refused by negotiation."""
@@ -160,7 +160,8 @@ class Session:
         reply: Struct | ErrorCode
         try:
             reply = self._handlers[self._admit(message)](message.body())
-        except RefusalError as refusal:
+        except (RefusalError, UnknownValueError) as refusal:
+            # An illegal mode, operation or address type is an error of the function (draft, 2.8).
             reply = self._refusal(message, refusal)
         except NdmpError as error:
             self._note(message, error)
@@ -205,7 +206,7 @@ class Session:
         self._after.clear()
         self.log.info("request refused", message=message.name, code=error.code.name, why=str(error))
 
-    def _refusal(self, message: Received, refusal: RefusalError) -> Struct | ErrorCode:
+    def _refusal(self, message: Received, refusal: NdmpError) -> Struct | ErrorCode:
         """A refusal becomes a reply with the error in its body, where there is one (draft, 2.7)."""
         self._note(message, refusal)
         cls = REGISTRY.get((Kind.REPLY, message.code))

@@ -13,7 +13,19 @@ from appliance.ndmp.enums import (
     FileType,
     FsType,
 )
-from appliance.ndmp.xdr import U16, U32, U64, Codec, Cursor, Opaque, Struct, XdrError, codec_of, struct
+from appliance.ndmp.xdr import (
+    U16,
+    U32,
+    U64,
+    Codec,
+    Cursor,
+    Opaque,
+    Struct,
+    UnknownValueError,
+    XdrError,
+    codec_of,
+    struct,
+)
 
 CHALLENGE_LENGTH = 64
 """Bytes of an MD5 challenge (draft, 3.1.2)."""
@@ -62,7 +74,7 @@ def _discriminant(cursor: Cursor, enum: Any) -> Any:
     try:
         return enum(value)
     except ValueError as error:
-        raise XdrError(f"{value} is no {enum.__name__}") from error
+        raise UnknownValueError(f"{value} is no {enum.__name__}") from error
 
 
 class _AddressCodec(Codec):

@@ -45,6 +45,14 @@ class XdrError(RemoteFaultError):
         super().__init__(text, ErrorCode.XDR_DECODE)
 
 
+class UnknownValueError(XdrError):
+    """A value that its enumeration lacks: the message is whole, one of its arguments is not legal."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.code = ErrorCode.ILLEGAL_ARGS
+
+
 @dataclasses.dataclass(frozen=True)
 class _Number:
     """A fixed-size field: its `struct` letter, and the enumeration or the largest value that it has."""
@@ -62,7 +70,7 @@ class _Number:
         try:
             return self.enum(value)
         except ValueError as error:
-            raise XdrError(f"{value} is no {self.enum.__name__}") from error
+            raise UnknownValueError(f"{value} is no {self.enum.__name__}") from error
 
 
 U8 = Annotated[int, _Number("I", largest=0xFF)]
