@@ -86,7 +86,7 @@ def record(code: int, body: bytes = b"", *, sequence: int = 1, kind: int = 0, re
 
 def headers(data: bytes) -> list[tuple[int, ...]]:
     """Sequence, kind, code, reply to, error, bytes of body of each record, read without the product."""
-    found = []
+    found: list[tuple[int, ...]] = []
     while data:
         length = struct.unpack(">I", data[:4])[0] & 0x7FFFFFFF
         sequence, _, kind, code, reply_to, error = struct.unpack(">6I", data[4:28])

@@ -149,12 +149,12 @@ def test_posts_of_many_threads_have_rising_sequence_numbers(running: Running) ->
     threads, posts = 8, 50
     with running.stranger() as stream:
         session = running.service().session
-        workers = [
-            threading.Thread(
-                target=lambda: [session.post(m.NotifyDataReadPost(0, 1)) for _ in range(posts)], daemon=True
-            )
-            for _ in range(threads)
-        ]
+
+        def post() -> None:
+            for _ in range(posts):
+                session.post(m.NotifyDataReadPost(0, 1))
+
+        workers = [threading.Thread(target=post, daemon=True) for _ in range(threads)]
         for worker in workers:
             worker.start()
         for worker in workers:

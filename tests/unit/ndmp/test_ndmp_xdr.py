@@ -11,7 +11,7 @@ from ndmp_support import structures, values
 
 from appliance.ndmp import messages as m
 from appliance.ndmp.declare import REGISTRY, Kind
-from appliance.ndmp.enums import ALL_ONES, AddressType, AuthType, ErrorCode, FileType, FsType
+from appliance.ndmp.enums import ALL_ONES, AddressType, AuthType, ErrorCode, FileType, FsType, TapeOpenMode
 from appliance.ndmp.errors import LocalMisuseError
 from appliance.ndmp.types import Address, AuthAttr, AuthData, FileName, FileStat, Pval, TcpAddress
 from appliance.ndmp.xdr import Struct, XdrError
@@ -31,7 +31,7 @@ EXAMPLES: list[tuple[Struct, str]] = [
     (m.NotifyConnectionStatusPost(text_reason=b"full"), "00000000 00000004 00000004 66756c6c"),
     # Opaque data is padded to four bytes with zeros, and its length does not count them.
     (m.TapeWriteRequest(b"abcde"), "00000005 61626364 65000000"),
-    (m.TapeOpenRequest(b"d", m.tape.TapeOpenMode.RDWR), "00000001 64000000 00000001"),
+    (m.TapeOpenRequest(b"d", TapeOpenMode.RDWR), "00000001 64000000 00000001"),
     (m.MoverSetWindowRequest(1 << 32, ALL_ONES), "00000001 00000000 ffffffff ffffffff"),
     (
         m.DataStartBackupRequest(b"tar", (Pval(b"HIST", b"y"),)),
