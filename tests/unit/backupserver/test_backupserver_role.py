@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from dma_support import Site, site
+
+from appliance.backupserver import jobs, process, role
+from appliance.backupserver.jobs import Status
+
+WAIT_S = 20
+
+
+def test_the_role_marks_dead_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the role runs, a killed job shows as failed and its drive is free, without anybody looking."""
+    monkeypatch.setattr(role, "HOUSEKEEPING_S", 0.05)
+    with site(tmp_path) as lab:
+        running = role.BackupServerRole(lab.config)
+        assert running.start() == []
+        with subprocess.Popen(["sleep", "60"]) as child:
+            job = jobs.create(lab.catalogue, [b"/"], "fs1", 0)
+            owner = process.identity(child.pid)
+            lab.catalogue.connection.execute("UPDATE job SET process = ?", (owner,))
+            lab.catalogue.connection.execute(
+                "INSERT INTO lease VALUES ('drive:DRV1', 'job 1', ?, 0)", (owner,)
+            )
+            assert jobs.get(lab.catalogue, job).status is Status.RUNNING
+            child.kill()
+        assert _ended(lab, job)
+        assert lab.catalogue.connection.execute("SELECT count(*) FROM lease").fetchone()[0] == 0
+        running.stop()
+        running.stop()
+
+
+def _ended(lab: Site, job: int) -> bool:
+    deadline = time.monotonic() + WAIT_S
+    while time.monotonic() < deadline:
+        if jobs.get(lab.catalogue, job).status is Status.FAILED:
+            return True
+        time.sleep(0.02)
+    return False
