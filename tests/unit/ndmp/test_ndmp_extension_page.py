@@ -14,7 +14,8 @@ PAGE = (Path(__file__).resolve().parents[3] / "docs" / "extension.md").read_text
 OWN = {key: cls for key, cls in REGISTRY.items() if key[1] >= 0x10000}
 TYPES = {
     **dict.fromkeys(["ndmp_error", "ndmp_data_operation", "u_long"], "4"),
-    **{"ndmp_u_quad": "8", "ndmp_addr": "addr", "opaque": "", "string": ""},
+    "ndmp_u_quad": "8",
+    "ndmp_addr": "addr",
 }
 
 

@@ -143,21 +143,36 @@ def test_a_garbled_byte_is_a_message_or_the_peers_fault(body: Struct, at: int, b
 @pytest.mark.parametrize(
     ("cls", "text"),
     [
-        (m.DataListenRequest, "00000009"),
-        (m.DataConnectRequest, "00000009"),
         (m.ConnectOpenRequest, "00010004"),
         (m.DataConnectRequest, "00000001 00000001 7f000001 00010000 00000000"),
         (m.ScsiExecuteCdbReply, "00000000 00000100 00000000 00000000 00000000"),
         (m.DataGetEnvReply, "00000000 ffffffff"),
         (m.TapeWriteRequest, "ffffffff 00000000"),
     ],
-    ids=["enum", "union", "version", "port", "u_char", "array", "opaque"],
+    ids=["version", "port", "u_char", "array", "opaque"],
 )
 def test_a_field_beyond_its_type_is_refused(cls: type[Struct], text: str) -> None:
-    """A number that its enumeration or short type lacks, and a length past the end, raise XdrError."""
+    """A number that its short type lacks, and a length past the end, raise XdrError."""
     with pytest.raises(XdrError) as error:
         cls.from_bytes(wire(text))
     assert error.value.code is ErrorCode.XDR_DECODE
+
+
+@pytest.mark.parametrize(
+    ("cls", "text"),
+    [
+        (m.DataListenRequest, "00000009"),
+        (m.DataConnectRequest, "00000009"),
+        (m.TapeMtioRequest, "ffffffff 00000000"),
+        (m.FhAddDirPost, "00000001 00000001 00000003 00000000 00000000 00000000 00000000 00000000"),
+    ],
+    ids=["field", "union", "operation", "in an array"],
+)
+def test_a_value_that_an_enumeration_lacks_is_an_illegal_argument(cls: type[Struct], text: str) -> None:
+    """The message is whole, one of its arguments is not legal: XdrError with NDMP_ILLEGAL_ARGS_ERR."""
+    with pytest.raises(XdrError) as error:
+        cls.from_bytes(wire(text))
+    assert error.value.code is ErrorCode.ILLEGAL_ARGS
 
 
 def test_a_huge_array_costs_nothing() -> None:
