@@ -30,8 +30,13 @@ def ensure_network(connection: Any, address: str) -> None:
 
 
 def running(connection: Any) -> set[str]:
-    """Names of the machines that run."""
-    return {domain.name() for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)}
+    """Names of the machines that run; one that is paused does not."""
+    return {domain.name() for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_RUNNING)}
+
+
+def all_names(connection: Any) -> list[str]:
+    """Names of all machines, paused ones too."""
+    return sorted(domain.name() for domain in connection.listAllDomains())
 
 
 def create_paused(connection: Any, machine: Machine) -> str:

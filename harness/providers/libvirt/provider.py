@@ -68,25 +68,12 @@ class LibvirtProvider(Provider):
         """Image, product, network, library, machines; in parallel where one does not need the other."""
         repair_dev_null()
         alive = self.alive()
+        # What runs already was perhaps left by an `up` that was interrupted: it is waited for like the rest.
+        self._console_offsets = machines.console_sizes(self.consoles())
         absent = [node for node in self.topology.nodes if not alive[node.name]]
-        if not absent:
-            return
-        with self.events.stepping("", "image") as progress:
-            image = ensure_image(checkout(), self._cache, progress)
-            progress(image.key)
-        with self.events.stepping("", "product") as progress:
-            product = ensure_product(checkout(), self._cache, progress)
-            progress(product.version)
-        with self.events.stepping("", "network and library"):
-            self._names.runtime.mkdir(parents=True, exist_ok=True)
-            self._names.logs.mkdir(parents=True, exist_ok=True)
-            netns.create(self._names.netns)
-            targets = self._targets()
-            if targets:
-                self._tape.start(targets)
-            self._daemon.start()
-        self._power_on(absent, image, product)
-        self._in_parallel(self._bring_up, absent)
+        if absent:
+            self._make(absent)
+        self._in_parallel(self._bring_up, self.topology.nodes)
 
     def install(self, node: Node, files: Sequence[NodeFile]) -> None:
         """Write configuration files over SSH."""
@@ -216,26 +203,44 @@ class LibvirtProvider(Provider):
             for number, library in enumerate(libraries, start=1)
         ]
 
+    def _make(self, nodes: Sequence[Node]) -> None:
+        """Build what is missing and switch machines on."""
+        with self.events.stepping("", "image") as progress:
+            image = ensure_image(checkout(), self._cache, progress)
+            progress(image.key)
+        with self.events.stepping("", "product") as progress:
+            product = ensure_product(checkout(), self._cache, progress)
+            progress(product.version)
+        with self.events.stepping("", "network and library"):
+            self._names.runtime.mkdir(parents=True, exist_ok=True)
+            self._names.logs.mkdir(parents=True, exist_ok=True)
+            netns.create(self._names.netns)
+            targets = self._targets()
+            if targets:
+                self._tape.start(targets)
+            self._daemon.start()
+        self._power_on(nodes, image, product)
+
     def _power_on(self, nodes: Sequence[Node], image: Image, product: Product) -> None:
         """Make all machines paused, record their consoles, then let them go together."""
         ssh = self._ssh  # makes the keys, once, before several threads want them
         assert len(ssh) == len(self.topology.nodes)
         kvm = use_kvm()
-        with self.events.stepping("", "power on", "KVM" if kvm else "emulated processors"):
-            self._console_offsets = machines.console_sizes(self.consoles())
-            with self._daemon.connected() as connection:
-                machines.ensure_network(connection, self._names.host_address())
-                recordings: dict[str, Path] = {}
+        detail = "KVM" if kvm else "emulated processors"
+        with self.events.stepping("", "power on", detail), self._daemon.connected() as connection:
+            machines.ensure_network(connection, self._names.host_address())
+            names = [self._names.domain(node) for node in nodes]
+            # One that stands still was left so by an `up` that was interrupted; its console is not recorded.
+            machines.destroy(connection, names)
+            recordings: dict[str, Path] = {}
 
-                def create(node: Node) -> None:
-                    machine = self._machine(node, image, product, kvm=kvm)
-                    recordings[machines.create_paused(connection, machine)] = self._names.console_log(node)
+            def create(node: Node) -> None:
+                machine = self._machine(node, image, product, kvm=kvm)
+                recordings[machines.create_paused(connection, machine)] = self._names.console_log(node)
 
-                self._in_parallel(create, nodes)
-                console.start_recorder(
-                    recordings, self._names.logs / "console-recorder.log", self._names.netns
-                )
-                machines.set_going(connection, [self._names.domain(node) for node in nodes])
+            self._in_parallel(create, nodes)
+            console.start_recorder(recordings, self._names.logs / "console-recorder.log", self._names.netns)
+            machines.set_going(connection, names)
 
     def _in_parallel(self, work: Callable[[Node], None], nodes: Sequence[Node]) -> None:
         """Do something with every node at once; the first failure is raised and ends all waiting."""
@@ -312,7 +317,7 @@ class LibvirtProvider(Provider):
 
     def _switch_off(self) -> None:
         with contextlib.suppress(InfrastructureError), self._daemon.connected() as connection:
-            machines.destroy(connection, sorted(machines.running(connection)))
+            machines.destroy(connection, machines.all_names(connection))
 
     def _end_processes(self) -> None:
         deadline = time.monotonic() + _STOP_SECONDS
