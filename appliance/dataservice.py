@@ -35,6 +35,11 @@ WORKER_JOIN_S = 10.0
 is gone at once unless a disk hangs; ABORT itself does not wait at all."""
 
 
+ACCEPT_LAG_S = 3.0
+"""How long START_* in LISTEN waits for the mover's connection: MOVER_CONNECT is answered when the kernel of
+the listening host has it, which is before that host has told us."""
+
+
 class DataService(ABC):
     """One session's DATA service."""
 
@@ -168,6 +173,7 @@ class DataService(ABC):
         return m.DataConnectReply()
 
     def _on_start_backup(self, request: m.DataStartBackupRequest) -> m.DataStartBackupReply:
+        self._await_connection()
         self.machine.check(DataEvent.START_BACKUP)
         self._set_env(request.env)
         run = self.backup(request.butype_name)
@@ -176,6 +182,7 @@ class DataService(ABC):
         return m.DataStartBackupReply()
 
     def _on_start_recover(self, request: m.DataStartRecoverRequest) -> m.DataStartRecoverReply:
+        self._await_connection()
         self.machine.check(DataEvent.START_RECOVER)
         self._set_env(request.env)
         run = self.recover(request.butype_name, request.nlist)
@@ -188,6 +195,11 @@ class DataService(ABC):
     ) -> m.DataStartRecoverFilehistReply:
         self.machine.check(DataEvent.START_RECOVER_FILEHIST)
         raise RefusalError(ErrorCode.NOT_SUPPORTED, "file history is not rebuilt by this server")
+
+    def _await_connection(self) -> None:
+        """A DMA whose mover has connected is right to start, though word of it is still on its way."""
+        with self.machine.changed:
+            self.machine.changed.wait_for(lambda: self.machine.state is not DataState.LISTEN, ACCEPT_LAG_S)
 
     def _on_abort(self, _: m.DataAbortRequest) -> m.DataAbortReply:
         with self.machine.changed:

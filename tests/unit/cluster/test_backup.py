@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from appliance import dataservice
+from appliance.ndmp import dataconn
 from appliance.ndmp import messages as m
 from appliance.ndmp.enums import DataHaltReason, DataState, ErrorCode
 from appliance.ndmp.errors import ReplyError
@@ -136,3 +138,27 @@ def test_an_aborted_backup_halts_at_once(cluster: Cluster) -> None:
     assert dma.await_halt() is DataHaltReason.ABORTED
     dma.client.do(m.DataStopRequest())
     assert dma.state().state is DataState.IDLE
+
+
+def test_a_backup_may_start_as_soon_as_the_mover_has_connected(cluster: Cluster) -> None:
+    """Once the mover has connected START_BACKUP is not too early, though word of it travels behind."""
+    seed(cluster)
+    for _ in range(5):
+        dma = cluster.dma("fs1")
+        address = dma.client.call(m.DataListenRequest(), m.DataListenReply).connect_addr
+        with dataconn.connect(address, "127.79.0.31") as stream:
+            dma.client.do(m.DataStartBackupRequest(b"tar", (Pval(b"FILESYSTEM", b"/home"),)))
+            image = b"".join(iter(lambda: stream.recv(1 << 20), b""))
+        assert dma.await_halt() is DataHaltReason.SUCCESSFUL
+        assert "home/c.txt" in members(image)
+
+
+def test_a_backup_without_a_mover_is_illegal(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """START_BACKUP while nobody has connected is ILLEGAL_STATE, after a moment's grace."""
+    monkeypatch.setattr(dataservice, "ACCEPT_LAG_S", 0.01)
+    dma = cluster.dma("fs1")
+    dma.client.do(m.DataListenRequest())
+    with pytest.raises(ReplyError) as refused:
+        dma.client.do(m.DataStartBackupRequest(b"tar", (Pval(b"FILESYSTEM", b"/"),)))
+    assert refused.value.code is ErrorCode.ILLEGAL_STATE
+    assert dma.state().state is DataState.LISTEN
