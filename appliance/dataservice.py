@@ -245,6 +245,7 @@ class DataService(ABC):
         try:
             reason = run()
         except Exception as error:
+            # Whatever broke, the DMA is told that its job did.
             self.log.error("operation failed", why=str(error), exc_info=True)
             self.message(
                 LogType.ERROR, "the job failed by an internal error; the server's log has the details"
