@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -39,5 +40,5 @@ def _ended(lab: Site, job: int) -> bool:
     while time.monotonic() < deadline:
         if jobs.get(lab.catalogue, job).status is Status.FAILED:
             return True
-        time.sleep(0.02)
+        threading.Event().wait(0.02)  # the housekeeping thread's turn
     return False
