@@ -16,8 +16,8 @@ from harness.lab import LabState
 from harness.topology import CONNECTION_SERVER, FILE_SERVER, Node, Topology
 
 NDMP_USER = "spanreel"
-# 128 bits: nobody guesses it, and NDMP's MD5 challenge is as strong as its password.
-PASSWORD_BYTES = 16
+# 96 bits, nobody guesses them, in 24 characters: some DMAs keep 31 bytes of a password only (ndmjob).
+PASSWORD_BYTES = 12
 
 
 @dataclass(frozen=True)
