@@ -96,6 +96,10 @@ class Events:
         self.step(node, name, "done", last[0])
 
 
+# Between two lines of mere progress in a log: enough to see life, not enough to fill it.
+PROGRESS_INTERVAL_S = 15.0
+
+
 class JsonLines:
     """Appends every event to a file, one JSON object a line."""
 
@@ -111,17 +115,22 @@ class JsonLines:
         self._file.close()
 
 
+_VERBS = {"start": "...", "progress": "...", "done": "ok", "failed": "FAILED", "skipped": "skipped"}
+
+
 class PlainLines:
-    """One line per start and end, for logs and pipes; progress is left out."""
+    """One line per start and end, for logs and pipes; progress when nothing else was said for a while."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._last = 0.0
 
     def __call__(self, event: Event) -> None:
-        """Print one event unless it is mere progress."""
-        if event.state == "progress":
+        """Print one event; progress only when nothing was printed for a while."""
+        if event.state == "progress" and event.time - self._last < PROGRESS_INTERVAL_S:
             return
-        verb = {"start": "...", "done": "ok", "failed": "FAILED", "skipped": "skipped"}[event.state]
+        self._last = event.time
+        verb = _VERBS[event.state]
         seconds = "" if event.state == "start" else f" [{event.seconds:.1f}s]"
         detail = f": {event.detail}" if event.detail else ""
         self._stream.write(f"{event.node or 'lab':<10} {event.name} {verb}{seconds}{detail}\n")

@@ -199,3 +199,16 @@ def test_plain_lines_name_node_step_and_outcome() -> None:
         "fs1        boot ...",
         "fs1        boot FAILED [0.0s]: no answer (look)",
     ]
+
+
+def test_plain_lines_break_a_long_silence_with_progress() -> None:
+    """A step that goes on for long shows how far it is, but not at every move."""
+    stream, now = io.StringIO(), [0.0]
+    events = Events(clock=lambda: now[0])
+    events.subscribe(PlainLines(stream))
+    with events.stepping("fs1", "boot") as progress:
+        for now[0] in (1.0, 14.0, 16.0, 17.0, 32.0):
+            progress(f"second {now[0]:.0f}")
+    assert [line.partition(": ")[2] for line in stream.getvalue().splitlines()] == [
+        "", "second 16", "second 32", "second 32",
+    ]  # fmt: skip
