@@ -149,7 +149,7 @@ class BackupJob(Job):
         with self.session(feed), contextlib.ExitStack() as held:
             address = feed.listen(MoverMode.READ, self.totals.bytes)
             try:
-                owner = self._open_owner(part.junction.owner)
+                owner = self._open_owner(part.junction.owner, _owner_of(feed))
                 held.enter_context(self.session(owner))
                 self._start_owner(owner, part, address)
             except NdmpError as error:
@@ -217,17 +217,21 @@ class BackupJob(Job):
         context = self.context
         return FeedSession(context.peers, context.channel.channel, f"feed {name}", context.events)
 
-    def _open_owner(self, node: str) -> Client:
-        """A session to an owner; file history and log lines go straight on to the DMA, as they came."""
+    def _open_owner(self, node: str, source: str) -> Client:
+        """A session to an owner; file history and log lines go straight on to the DMA, as they came.
+
+        `source` marks its events: word of the end of one part's session comes while the next part of the
+        same owner runs, and is not about that.
+        """
         events = self.context.events
 
         def on_post(post: Received) -> None:
             if post.code == _DATA_HALTED:
-                events.put(Event(node, post))
+                events.put(Event(source, post))
             else:
                 self.context.poster.raw_post(post.code, post.raw)
 
-        return self.context.peers.open(node, on_post, lambda: events.put(Event(node, None)))
+        return self.context.peers.open(node, on_post, lambda: events.put(Event(source, None)))
 
     def _await_halts(self, feed: FeedSession, owner: Client | None, halts: _Halts, offset: int) -> None:
         """Wait until owner and feed halted.  Raises JobFailedError when one of them is lost."""
@@ -245,7 +249,7 @@ class BackupJob(Job):
                 halts.feed = _mover_reason(event, feed.name)
                 if halts.feed is not MoverHaltReason.CONNECT_CLOSED and owner is None:
                     return
-            elif owner is not None and event.source == owner.peer:
+            elif owner is not None and event.source == _owner_of(feed):
                 if event.post is None:
                     raise JobFailedError(f"{owner.peer} was lost within its part")
                 body = event.post.body()
@@ -265,6 +269,11 @@ class BackupJob(Job):
                 body = event.post.body()
                 assert isinstance(body, m.NotifyDataHaltedPost)
                 return body.reason
+
+
+def _owner_of(feed: FeedSession) -> str:
+    """What the events of the owner that feeds this feed are marked with."""
+    return f"owner for {feed.name}"
 
 
 def _mover_reason(event: Event, name: str) -> MoverHaltReason:
