@@ -45,7 +45,7 @@ def test_appliance_accepts_every_nodes_file(provider: FakeProvider, name: str, t
 def test_secrets_are_marked_and_nowhere_else(provider: FakeProvider) -> None:
     """Passwords and keys are in secret files only, never in the configuration."""
     password = secretstore.password(provider.lab).encode()
-    assert len(password) == 32
+    assert len(password) == 24
     for name in NODES:
         for item in nodeconfig.files(provider, provider.topology.node(name)):
             holds = password in item.content or item.content == b"key"
@@ -57,7 +57,7 @@ def test_password_is_one_however_many_ask_at_once(provider: FakeProvider) -> Non
     with ThreadPoolExecutor(16) as pool:
         made = set(pool.map(lambda _: secretstore.password(provider.lab), range(64)))
     assert len(made) == 1
-    assert len(made.pop()) == 32
+    assert len(made.pop()) == 24
     assert [path.name for path in provider.lab.secrets.glob("ndmp*")] == ["ndmp.password"]
 
 

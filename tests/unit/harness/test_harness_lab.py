@@ -17,6 +17,8 @@ from harness.errors import InfrastructureError, LabBusyError, LabNotRunningError
 @pytest.fixture(autouse=True)
 def _state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    # Whoever runs a lab on this machine must not matter to these tests.
+    monkeypatch.setattr(labs, "_listened_on", lambda topology, subnet: False)
 
 
 def test_next_command_finds_the_lab(tmp_path: Path) -> None:
@@ -115,3 +117,11 @@ def test_damaged_state_is_one_clear_line(tmp_path: Path) -> None:
     (made.folder / "state.json").write_text("{")
     with pytest.raises(InfrastructureError, match="lab clean --lab one"):
         labs.load("one")
+
+
+def test_addresses_that_somebody_listens_on_are_dodged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lab of another user, known by its listeners only, keeps its addresses."""
+    monkeypatch.setattr(labs, "_listened_on", lambda topology, subnet: subnet == "127.77.0.0/24")
+    assert labs.create("one", fast_topology(tmp_path)).subnet == "127.77.1.0/24"
