@@ -102,7 +102,12 @@ def handshake(
 
 def peer_identity(connection: ssl.SSLSocket) -> Identity:
     """Return what the peer's certificate proves; raises PeerError when it names no node."""
-    return _identity(connection.getpeercert() or {})
+    try:
+        certificate = connection.getpeercert()
+    except (OSError, ValueError, AttributeError) as error:
+        # CPython's answers for a connection that ended meanwhile, by a server that is being stopped.
+        raise PeerError(f"the connection ended before its peer was known: {error}") from error
+    return _identity(certificate or {})
 
 
 def _identity(certificate: Mapping[str, Any]) -> Identity:

@@ -41,6 +41,8 @@ class FakeNode(paramiko.ServerInterface):
             stdin += block
         answer = next(item for word, item in self.answers.items() if word in command)
         code, out, err = answer(stdin) if callable(answer) else answer
+        if channel.closed:
+            return
         channel.sendall(out)
         channel.sendall_stderr(err)
         if code is not None:
@@ -117,9 +119,13 @@ def test_lost_connection_is_no_exit_code(node):
 def test_silence_is_bounded_when_asked(node):
     """Silence is bounded when asked."""
     ssh, server = node
-    server.answers[b"hang"] = lambda stdin: threading.Event().wait(5) and (0, b"", b"")
-    with pytest.raises(InfrastructureError, match="fs1: `hang` did not end within 1 s without output"):
-        ssh.exec(["hang"], stdin=None, stdout=io.BytesIO(), stderr=io.BytesIO(), timeout=30, idle=1)
+    over = threading.Event()
+    server.answers[b"hang"] = lambda stdin: (int(over.wait(60)), b"", b"")
+    try:
+        with pytest.raises(InfrastructureError, match="fs1: `hang` did not end within 1 s without output"):
+            ssh.exec(["hang"], stdin=None, stdout=io.BytesIO(), stderr=io.BytesIO(), timeout=30, idle=1)
+    finally:
+        over.set()
 
 
 def test_our_own_full_disk_is_our_own_error(node):
