@@ -123,10 +123,13 @@ class DataService(ABC):
         """Set an environment variable that DATA_GET_ENV returns."""
         self.env[name] = [value if isinstance(value, bytes) else str(value).encode()]
 
-    def halt(self, reason: DataHaltReason) -> None:
-        """Enter HALTED and say so, unless an abort did already."""
+    def halt(self, reason: DataHaltReason, current: Callable[[], bool] = lambda: True) -> None:
+        """Enter HALTED and say so, unless an abort did already.
+
+        `current` tells, with the machine's lock held, whether what ended is still what the state is about.
+        """
         with self.machine.changed:
-            halted = self.machine.try_fire(DataEvent.HALTED)
+            halted = current() and self.machine.try_fire(DataEvent.HALTED)
             if halted:
                 self.halt_reason = reason
         if halted:
@@ -218,7 +221,9 @@ class DataService(ABC):
 
     def _on_stop(self, _: m.DataStopRequest) -> m.DataStopReply:
         self.machine.check(DataEvent.STOP)
-        self._join()
+        if not self._join():
+            # Back in IDLE it would set variables of the next operation, and halt it.
+            raise RefusalError(ErrorCode.ILLEGAL_STATE, "the operation that was ended still hangs")
         self.machine.fire(DataEvent.STOP)
         self._clear()
         return m.DataStopReply()
@@ -253,7 +258,11 @@ class DataService(ABC):
         finally:
             self.halt(reason)
 
-    def _join(self) -> None:
-        worker, self._worker = self._worker, None
-        if worker is not None and worker.ident is not None:
-            worker.join(WORKER_JOIN_S)
+    def _join(self) -> bool:
+        """Wait for the operation's thread, and return whether it is gone."""
+        if self._worker is not None and self._worker.ident is not None:
+            self._worker.join(WORKER_JOIN_S)
+            if self._worker.is_alive():
+                return False
+        self._worker = None
+        return True

@@ -146,14 +146,19 @@ class ChannelService(DataService):
             self.bytes_processed = router.received
 
     def _accept(self, listener: socket.socket, channel: Channel) -> None:
+        """Take the media server's connection, unless the listener was given up meanwhile."""
         try:
             stream, _ = listener.accept()
         except OSError:
-            self.halt(DataHaltReason.CONNECT_ERROR)
+            self.halt(DataHaltReason.CONNECT_ERROR, lambda: self._listener is listener)
             return
         dataconn.tune(stream)
-        channel.stream = stream
-        if self.machine.try_fire(DataEvent.ACCEPTED):
+        with self.machine.changed:
+            awaited = self._listener is listener and self.machine.state is DataState.LISTEN
+            if awaited:
+                channel.stream = stream
+                self.machine.fire(DataEvent.ACCEPTED)
+        if awaited:
             self.poster.post(x.ChannelConnectedPost(dataconn.peer_address(stream)))
         else:
-            channel.close()
+            stream.close()

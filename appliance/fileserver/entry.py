@@ -104,10 +104,12 @@ class EntryService(DataService):
             channel.close()
 
     def _open_channel(self) -> ChannelSession:
-        self._job_name = new_job_name()
+        name = self._job_name = new_job_name()
         self._events = Events()
         try:
-            self._channel = ChannelSession(self._peers, self._job_name, self._events, self._mover_came)
+            self._channel = ChannelSession(
+                self._peers, name, self._events, lambda address: self._mover_came(name, address)
+            )
         except NdmpError as error:
             raise ConnectionLostError(f"no connection server: {error}", ErrorCode.CONNECT) from error
         return self._channel
@@ -116,9 +118,11 @@ class EntryService(DataService):
         self.release()
         return self._refuse(_connect_code(error), f"the backup channel cannot be set up: {error}")
 
-    def _mover_came(self, address: Address) -> None:
-        self._mover = address
-        self.machine.try_fire(DataEvent.ACCEPTED)
+    def _mover_came(self, name: str, address: Address) -> None:
+        """The mover of the job of that name has connected; it may not be the present job any more."""
+        with self.machine.changed:
+            if name == self._job_name and self.machine.try_fire(DataEvent.ACCEPTED):
+                self._mover = address
 
     def _context(self) -> JobContext:
         assert self._channel is not None, "CONNECTED implies a channel"

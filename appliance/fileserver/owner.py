@@ -31,7 +31,7 @@ from appliance.gns.map import PathNotFoundError, Resolution
 from appliance.gns.service import MapService
 from appliance.ndmp import dataconn
 from appliance.ndmp import messages as m
-from appliance.ndmp.enums import DataHaltReason, ErrorCode, LogType, RecoveryStatus
+from appliance.ndmp.enums import DataHaltReason, DataState, ErrorCode, LogType, RecoveryStatus
 from appliance.ndmp.errors import RefusalError
 from appliance.ndmp.session import Poster
 from appliance.ndmp.states import DataEvent
@@ -86,7 +86,8 @@ class OwnerService(DataService):
             self.message(LogType.ERROR, f"{show_path(part.path)}: {error.strerror}")
             raise RefusalError(ErrorCode.FILE_NOT_FOUND, f"{show_path(part.path)} is not there") from error
         self._stop.clear()
-        return lambda: self._save(part, place, root)
+        stream = self._feed()
+        return lambda: self._save(stream, part, place, root)
 
     def recover(self, butype: bytes, names: Sequence[Name]) -> Callable[[], DataHaltReason]:
         """Check the targets: every one must be owned here, today."""
@@ -106,7 +107,8 @@ class OwnerService(DataService):
                 targets.append(Target(name.original_path or b"/", root, place.relative))
             roots = opened.pop_all()
         self._stop.clear()
-        return lambda: self._restore(names, targets, existing, roots)
+        stream = self._feed()
+        return lambda: self._restore(stream, names, targets, existing, roots)
 
     def cancel(self) -> None:
         """Stop between two blocks; a blocked read or write of the feed wakes."""
@@ -117,18 +119,24 @@ class OwnerService(DataService):
 
     def release(self) -> None:
         """Close the feed."""
+        self._listener = None
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.close()
 
     def _accept(self, listener: feeds.FeedListener) -> None:
+        """Take the other owner's feed, unless the listener was given up meanwhile."""
         try:
-            self._stream = listener.accept()
+            stream = listener.accept()
         except RefusalError:
-            self.halt(DataHaltReason.CONNECT_ERROR)
+            self.halt(DataHaltReason.CONNECT_ERROR, lambda: self._listener is listener)
             return
-        if not self.machine.try_fire(DataEvent.ACCEPTED):
-            self.release()
+        with self.machine.changed:
+            if self._listener is listener and self.machine.state is DataState.LISTEN:
+                self._stream = stream
+                self.machine.fire(DataEvent.ACCEPTED)
+                return
+        stream.close()
 
     def _resolve(self, path: bytes, generation: int) -> Resolution:
         """Who owns `path` in a map at least as new as the order's.  Raises RefusalError unless it is us."""
@@ -161,9 +169,12 @@ class OwnerService(DataService):
             self.message(LogType.ERROR, f"{path}: the directory behind it is not there: {error.strerror}")
             raise RefusalError(ErrorCode.FILE_NOT_FOUND, f"{path}: its directory cannot be opened") from error
 
-    def _save(self, part: o.PartOrder, place: Resolution, root: int) -> DataHaltReason:
-        stream = self._stream
-        assert stream is not None, "CONNECTED implies a feed"
+    def _feed(self) -> socket.socket:
+        """The feed, for the operation's thread: an abort may close it before that thread begins."""
+        assert self._stream is not None, "CONNECTED implies a feed"
+        return self._stream
+
+    def _save(self, stream: socket.socket, part: o.PartOrder, place: Resolution, root: int) -> DataHaltReason:
         history = History(self.poster, part.history)
         request = PartRequest(
             root=root,
@@ -207,13 +218,12 @@ class OwnerService(DataService):
 
     def _restore(
         self,
+        stream: socket.socket,
         names: Sequence[Name],
         targets: Sequence[Target],
         existing: Existing,
         roots: contextlib.ExitStack,
     ) -> DataHaltReason:
-        stream = self._stream
-        assert stream is not None, "CONNECTED implies a feed"
         reader = MemberReader(stream.recv_into)
         observer = _RestoreLog(self)
         self.ask_for_image()
