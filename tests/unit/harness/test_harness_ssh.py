@@ -1,3 +1,4 @@
+import contextlib
 import io
 import os
 import shlex
@@ -41,12 +42,12 @@ class FakeNode(paramiko.ServerInterface):
             stdin += block
         answer = next(item for word, item in self.answers.items() if word in command)
         code, out, err = answer(stdin) if callable(answer) else answer
-        if channel.closed:
-            return
-        channel.sendall(out)
-        channel.sendall_stderr(err)
-        if code is not None:
-            channel.send_exit_status(code)
+        # The client may have given up by now.
+        with contextlib.suppress(OSError):
+            channel.sendall(out)
+            channel.sendall_stderr(err)
+            if code is not None:
+                channel.send_exit_status(code)
         channel.close()
 
 
