@@ -34,7 +34,10 @@ class MapService:
 
     def __init__(self, config: NodeConfig, pull: Pull | None = None) -> None:
         self.is_writer = config.is_gns_writer
-        self._writer_name = config.section(Cluster).gns_writer
+        cluster = config.section(Cluster)
+        self._writer_name = cluster.gns_writer
+        nodes = {config.node.name, *(node.name for node in cluster.nodes)}
+        self._owners = nodes - {cluster.connection_server}
         self.pull = pull
         self._store = MapStore(config.node.state)
         try:
@@ -91,14 +94,26 @@ class MapService:
     def change(self, change: Change) -> GnsMap:
         """Apply a change on the writer and return the map after it, stored durably.
 
-        Raises MapError or PathNotFoundError for a change that cannot be, ConfigurationError on a node
-        that is not the writer, InfrastructureError when it cannot be stored.
+        Raises MapError or PathNotFoundError for a change that cannot be (an owner that the cluster does
+        not have, too), ConfigurationError on a node that is not the writer, InfrastructureError when it
+        cannot be stored.
         """
         if not self.is_writer:
             raise ConfigurationError(f"the map is changed on {self._writer_name} only; ask there")
         with self._change_lock:
-            self._replace(apply_change(self.current(), change))
+            successor = apply_change(self.current(), change)
+            self._require_owners(successor)
+            self._replace(successor)
             return self.current()
+
+    def _require_owners(self, successor: GnsMap) -> None:
+        """A part whose owner nobody can ask would be missing from every backup."""
+        for junction in set(successor.junctions) - set(self.current().junctions):
+            if junction.owner not in self._owners:
+                raise MapError(
+                    f"{junction.owner!r} is no file server of this cluster; "
+                    f"there are: {', '.join(sorted(self._owners))}"
+                )
 
     def _replace(self, successor: GnsMap) -> bool:
         if successor == self.current():

@@ -53,6 +53,14 @@ def test_a_change_is_stored_and_told(writer: MapService, tmp_path: Path) -> None
         assert restarted.current().generation == 2
 
 
+@pytest.mark.parametrize("owner", ["fs9", "conn1"])
+def test_an_owner_must_be_a_file_server_of_the_cluster(writer: MapService, owner: str) -> None:
+    """A junction of a node that nobody can ask for its files is refused, with the names that are allowed."""
+    with pytest.raises(MapError, match=f"'{owner}' is no file server of this cluster; there are: fs1"):
+        writer.change(add_change(b"/a", owner, b"/data/a"))
+    assert writer.current() == GnsMap()
+
+
 def test_a_job_keeps_the_generation_it_pinned(writer: MapService) -> None:
     """A map once taken does not change under its holder."""
     pinned = writer.current()
