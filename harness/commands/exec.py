@@ -10,6 +10,9 @@ from harness import session
 from harness.commands.options import which_lab
 from harness.errors import UsageError
 
+# A person ends a command, not the clock; a backup may take days.
+LIMIT_SECONDS = 30 * 24 * 3600.0
+
 
 @click.command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @which_lab
@@ -19,13 +22,14 @@ from harness.errors import UsageError
 def execute(
     ctx: click.Context, topology: str | None, name: str | None, host: bool, words: tuple[str, ...]
 ) -> None:
-    r"""Run a command on a node; input, output and exit code pass through.
+    """Run a command on a node; input, output and exit code pass through.
 
     The node's environment is set, so that `spanreel` there finds its configuration.
 
     \b
-    Examples: spanreel lab exec --topology process backup1 -- spanreel jobs
-              spanreel lab exec --host -- ip address
+    Examples:
+      spanreel lab exec --topology process backup1 -- spanreel jobs
+      spanreel lab exec --host -- ip address
     """
     node_name, argv = split(words, host)
     provider = session.provider_of(session.running(topology, name))
@@ -34,7 +38,14 @@ def execute(
     node = provider.topology.node(node_name)
     sys.stdout.flush()
     ctx.exit(
-        provider.exec(node, argv, stdin=sys.stdin.buffer, stdout=sys.stdout.buffer, stderr=sys.stderr.buffer)
+        provider.exec(
+            node,
+            argv,
+            stdin=sys.stdin.buffer,
+            stdout=sys.stdout.buffer,
+            stderr=sys.stderr.buffer,
+            timeout=LIMIT_SECONDS,
+        )
     )
 
 

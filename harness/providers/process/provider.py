@@ -12,6 +12,7 @@ The DMA reaches NDMP servers through recording relays on the backup node's own a
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
@@ -40,6 +41,8 @@ MEMORY_PER_NODE_MIB = 80
 # Importing everything on a busy two-core machine takes seconds, not tens of them.
 READY_SECONDS = 30.0
 POLL_SECONDS = 0.02
+# What a command interrupted by Ctrl-C is given to abort its job, which takes 10 s at most.
+INTERRUPTED_SECONDS = 30.0
 # Relays listen above the servers' own ports: 11000 plus the host part of the server's address.
 RELAY_PORT_BASE = 11000
 # What is quoted of a role that did not start: its own error is the last thing it printed.
@@ -155,15 +158,9 @@ class ProcessProvider(Provider):
         except OSError as error:
             raise InfrastructureError(f"{node.name}: cannot run {argv[0]}: {error.strerror}") from error
         try:
-            code = child.wait(timeout)
-        except BaseException as error:
-            child.kill()
-            child.wait()
-            if isinstance(error, subprocess.TimeoutExpired):
-                raise InfrastructureError(
-                    f"{node.name}: {argv[0]} runs longer than {timeout:.0f} s"
-                ) from error
-            raise
+            code = _wait(child, timeout)
+        except subprocess.TimeoutExpired as error:
+            raise InfrastructureError(f"{node.name}: {argv[0]} runs longer than {timeout:.0f} s") from error
         return 128 - code if code < 0 else code  # As a shell says: 128 plus the signal.
 
     def put(self, node: Node, source: Path, target: str, *, mode: int = 0o644) -> None:
@@ -314,6 +311,23 @@ class ProcessProvider(Provider):
                 last = " | ".join(lines[-LAST_LINES:]) or "it printed nothing"
                 raise InfrastructureError(f"{name} {what}: {last}", hint=f"its log: {log}")
             time.sleep(POLL_SECONDS)
+
+
+def _wait(child: subprocess.Popen[bytes], timeout: float) -> int:
+    """Wait for a command's end, and let it abort its job after Ctrl-C, which it got as we did.
+
+    Whatever ends the waiting, a second Ctrl-C for one, ends the command.
+    """
+    try:
+        return child.wait(timeout)
+    except KeyboardInterrupt:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return child.wait(INTERRUPTED_SECONDS)
+        raise
+    finally:
+        if child.returncode is None:
+            child.kill()
+            child.wait()
 
 
 def _check_port(name: str, address: str, port: int) -> None:

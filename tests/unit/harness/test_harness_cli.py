@@ -29,6 +29,7 @@ def test_every_command_has_an_example(name: str) -> None:
     assert result.exit_code == 0
     assert "Example" in result.output
     assert f"spanreel lab {name}" in result.output
+    assert "\\b" not in result.output, "click's mark for a paragraph it must not wrap is shown"
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import _thread
 import io
 import os
+import signal
 import socket
 import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -146,6 +149,24 @@ def test_exec_ends_what_takes_too_long(provider: ProcessProvider) -> None:
     with tempfile.TemporaryFile() as out, pytest.raises(InfrastructureError, match="fs1: sleep runs longer"):
         provider.exec(node, ["sleep", "60"], stdin=None, stdout=out, stderr=out, timeout=0.2)  # type: ignore[arg-type]
     assert time.monotonic() - begin < 20
+
+
+def test_ctrl_c_leaves_a_command_the_time_to_abort(provider: ProcessProvider, tmp_path: Path) -> None:
+    """What Ctrl-C interrupts ends by itself, and its exit code passes through: a backup aborts its job."""
+    node, pid = provider.topology.node("fs1"), tmp_path / "pid"
+    os.mkfifo(pid)
+    script = f"trap 'sleep 0.3; exit 42' INT; echo $$ >{pid}; while :; do sleep 0.05; done"
+
+    def interrupt() -> None:
+        child = int(pid.read_text())
+        # A terminal's Ctrl-C reaches both.
+        os.kill(child, signal.SIGINT)
+        _thread.interrupt_main()
+
+    threading.Thread(target=interrupt).start()
+    with tempfile.TemporaryFile() as out:
+        code = provider.exec(node, ["sh", "-c", script], stdin=None, stdout=out, stderr=out)  # type: ignore[arg-type]
+    assert code == 42
 
 
 def test_unknown_command_is_an_error_of_its_node(provider: ProcessProvider) -> None:
