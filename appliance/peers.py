@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from appliance import tls
@@ -13,12 +14,16 @@ from appliance.config import Cluster, NodeConfig
 from appliance.errors import SpanreelError
 from appliance.ndmp import extension as x
 from appliance.ndmp import messages as m
-from appliance.ndmp.client import Client
+from appliance.ndmp.client import CONNECT_TIMEOUT_S, Client
 from appliance.ndmp.declare import CODES
 from appliance.ndmp.endpoint import Received
 from appliance.ndmp.enums import ALL_ONES, AddressType, DataOperation, ErrorCode, MoverMode
 from appliance.ndmp.errors import ConnectionLostError, RemoteFaultError
 from appliance.ndmp.types import Address
+
+ANSWER_S = 60.0
+"""A node answers from memory, whatever its streams do; DATA_CONNECT waits longest, some 35 s for a connection
+and a handshake.  One that says nothing for so long hangs or is gone, and is not waited for."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +56,16 @@ class Peers:
         node: str,
         on_post: Callable[[Received], None] | None = None,
         on_lost: Callable[[], None] | None = None,
+        patience: float | None = None,
     ) -> Client:
-        """A session to `node`.
+        """A session to `node`; no step of connecting, and no reply, is awaited longer than `patience`.
 
         Raises ConnectionLostError: the node is unknown, unreachable, or somebody else answers.
         """
         address = self._addresses.get(node)
         if address is None:
             raise ConnectionLostError(f"{node} is not among this node's cluster.nodes", ErrorCode.CONNECT)
+        patience = ANSWER_S if patience is None else patience
         client = Client.connect(
             address,
             node,
@@ -67,9 +74,22 @@ class Peers:
             on_lost=on_lost,
             source=self.address,
             check=lambda stream: _require_node(stream, node),
+            connect_timeout=min(patience, CONNECT_TIMEOUT_S),
+            reply_timeout=patience,
         )
-        client.open()
+        with closing_on_error(client):
+            client.open()
         return client
+
+
+@contextlib.contextmanager
+def closing_on_error(client: Client) -> Iterator[None]:
+    """Close a session whose first words fail: nobody would have it, and its thread and socket stayed."""
+    try:
+        yield
+    except BaseException:
+        client.close()
+        raise
 
 
 def accept_peer(stream: socket.socket, *roles: str) -> tls.Identity:
@@ -120,7 +140,8 @@ class ChannelSession:
         self._client = peers.open(
             peers.cluster.connection_server, on_post, lambda: events.put(Event(self.NAME, None))
         )
-        self.channel = self._client.call(x.ChannelOpenRequest(job.encode()), x.ChannelOpenReply).channel
+        with closing_on_error(self._client):
+            self.channel = self._client.call(x.ChannelOpenRequest(job.encode()), x.ChannelOpenReply).channel
 
     def connect(self, address: Address) -> None:
         """Have the connection server connect to the mover."""
@@ -159,7 +180,8 @@ class FeedSession:
             lambda post: events.put(Event(name, post)),
             lambda: events.put(Event(name, None)),
         )
-        self.number = self._client.call(x.FeedAttachRequest(channel), x.FeedAttachReply).feed
+        with closing_on_error(self._client):
+            self.number = self._client.call(x.FeedAttachRequest(channel), x.FeedAttachReply).feed
 
     def listen(self, mode: MoverMode, offset: int) -> Address:
         """Set the window and listen; the address holds the one-time token."""

@@ -21,7 +21,7 @@ from appliance.ndmp.enums import (
     MoverMode,
     RecoveryStatus,
 )
-from appliance.ndmp.errors import NdmpError
+from appliance.ndmp.errors import NdmpError, ReplyError
 from appliance.ndmp.types import Name, Pval
 from appliance.peers import ChannelSession, Event, FeedSession
 
@@ -169,7 +169,26 @@ class RestoreJob(Job):
             self.context.events.put(Event(node, post))
 
     def _poll(self) -> None:
+        """Fetch the counter, and see who is still there.
+
+        An owner that stops reading holds up the whole image; whether it hangs is judged on its control
+        session, since no silence on a feed is too long.
+        """
         self.context.progress(self.context.channel.state().bytes_processed)
+        for run in self._runs.values():
+            if run.halted is None and not run.lost:
+                try:
+                    run.client.do(m.DataGetStateRequest())
+                except NdmpError as error:
+                    self.check_abort()
+                    self.context.log.warning("owner lost", owner=run.client.peer, why=str(error))
+                    self._lose(run)
+
+    @staticmethod
+    def _lose(run: _OwnerRun) -> None:
+        """It will not ask to be fed any more, and the image waits for none."""
+        run.lost = run.halted is None
+        run.feed.close()
 
     def _event(self, event: Event) -> None:
         if event.source == ChannelSession.NAME:
@@ -199,13 +218,16 @@ class RestoreJob(Job):
 
     def _owner_event(self, run: _OwnerRun, post: Received | None) -> None:
         if post is None:
-            run.lost = run.halted is None
-            # It will not ask to be fed any more, and the image waits for none.
-            run.feed.close()
+            self._lose(run)
             return
         body = post.body()
         if isinstance(body, m.NotifyDataReadPost):
-            run.feed.read()
+            try:
+                run.feed.read()
+            except ReplyError as error:
+                # Its feed is broken, and it will notice; the others go on.
+                self.context.log.warning("feed not started", owner=run.client.peer, why=str(error))
+                run.feed.close()
         elif isinstance(body, m.NotifyDataHaltedPost):
             run.halted = body.reason
         elif isinstance(body, m.LogFilePost):

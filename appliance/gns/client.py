@@ -18,6 +18,13 @@ from appliance.ndmp.errors import NdmpError
 from appliance.peers import Peers
 from appliance.text import show_path
 
+PULL_S = 4.0
+"""A job that begins asks for the newest map, and takes its own copy when the writer hangs; the thread that
+pulls may be waiting too, and an ABORT of the DMA behind both is answered within 10 s (design.md, 2)."""
+
+CHANGE_S = 600.0
+"""A change is answered when mounts and exports have followed it."""
+
 
 def fetch_map(config: NodeConfig, peers: Peers | None = None) -> GnsMap:
     """Return the writer's map.  Raises InfrastructureError when the writer cannot be reached."""
@@ -34,7 +41,7 @@ def pull(peers: Peers, have_generation: int) -> bytes | None:
     """Return the writer's map if it is not of `have_generation`.  Raises InfrastructureError."""
     writer = peers.cluster.gns_writer
     try:
-        with peers.open(writer) as client:
+        with peers.open(writer, patience=PULL_S) as client:
             reply = client.call(x.GnsPullRequest(have_generation), x.GnsPullReply)
     except NdmpError as error:
         raise InfrastructureError(f"the map cannot be had from {writer}: {error}; is it running?") from error
@@ -47,9 +54,10 @@ def send_change(config: NodeConfig, change: Mapping[str, Any], peers: Peers | No
     Raises ConfigurationError when the writer refuses, InfrastructureError when it cannot be reached.
     """
     writer = config.section(Cluster).gns_writer
+    document = json.dumps(dict(change)).encode()
     try:
         with (peers or Peers(config)).open(writer) as client:
-            reply = client.call(x.GnsChangeRequest(json.dumps(dict(change)).encode()), x.GnsChangeReply)
+            reply = client.call(x.GnsChangeRequest(document), x.GnsChangeReply, CHANGE_S)
     except NdmpError as error:
         raise InfrastructureError(f"the map cannot be changed on {writer}: {error}") from error
     if reply.text:

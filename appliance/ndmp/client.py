@@ -46,8 +46,10 @@ class Client:
         peer: str,
         on_post: Callable[[Received], None] | None = None,
         on_lost: Callable[[], None] | None = None,
+        reply_timeout: float = REPLY_TIMEOUT_S,
     ) -> None:
         self.peer = peer
+        self._reply_timeout = reply_timeout
         self._on_lost = on_lost
         self.posts: queue.SimpleQueue[Received | None] = queue.SimpleQueue()
         self._stream = stream
@@ -70,6 +72,8 @@ class Client:
         on_lost: Callable[[], None] | None = None,
         source: str | None = None,
         check: Callable[[socket.socket], None] | None = None,
+        connect_timeout: float = CONNECT_TIMEOUT_S,
+        reply_timeout: float = REPLY_TIMEOUT_S,
     ) -> Client:
         """Connect and await the greeting.
 
@@ -80,7 +84,7 @@ class Client:
         peer = name or f"{address[0]}:{address[1]}"
         try:
             stream = socket.create_connection(
-                address, CONNECT_TIMEOUT_S, source_address=(source, 0) if source else None
+                address, connect_timeout, source_address=(source, 0) if source else None
             )
             stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -93,15 +97,15 @@ class Client:
             raise ConnectionLostError(
                 f"cannot connect to {peer} at {address[0]} port {address[1]}: {error}", ErrorCode.CONNECT
             ) from error
-        client = cls(stream, peer, on_post, on_lost)
-        client._await_greeting()
+        client = cls(stream, peer, on_post, on_lost, reply_timeout)
+        client._await_greeting(connect_timeout)
         return client
 
-    def call(self, request: Struct, reply: type[Reply], timeout: float = REPLY_TIMEOUT_S) -> Reply:
+    def call(self, request: Struct, reply: type[Reply], timeout: float | None = None) -> Reply:
         """Send a request and return its reply.
 
         Raises ReplyError when the peer answers with an error, ConnectionLostError when it is gone or does
-        not answer within `timeout` seconds.
+        not answer within `timeout` seconds, by default the client's `reply_timeout`.
         """
         answer = self.ask(request, timeout)
         name = type(request).__name__.removesuffix("Request")
@@ -115,12 +119,13 @@ class Client:
             raise ReplyError(name, error, self.peer)
         return body
 
-    def do(self, request: Struct, timeout: float = REPLY_TIMEOUT_S) -> Struct:
+    def do(self, request: Struct, timeout: float | None = None) -> Struct:
         """`call` for a request whose reply is known by its name: the declared one."""
         return self.call(request, _reply_class(request), timeout)
 
-    def ask(self, request: Struct, timeout: float = REPLY_TIMEOUT_S) -> Received:
+    def ask(self, request: Struct, timeout: float | None = None) -> Received:
         """Send a request and return the reply as received, whatever its error."""
+        timeout = self._reply_timeout if timeout is None else timeout
         waiter: queue.SimpleQueue[Received | None] = queue.SimpleQueue()
         with self._lock:
             if self._lost is not None:
@@ -173,9 +178,9 @@ class Client:
         except OSError as error:
             self._lost = self._lost or f"the connection broke: {error}"
 
-    def _await_greeting(self) -> None:
+    def _await_greeting(self, timeout: float) -> None:
         try:
-            greeting = self._greeting.get(timeout=CONNECT_TIMEOUT_S)
+            greeting = self._greeting.get(timeout=timeout)
         except queue.Empty:
             greeting = None
         if greeting is None or greeting.reason is not ConnectionReason.CONNECTED:
