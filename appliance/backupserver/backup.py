@@ -137,10 +137,10 @@ class Backup:
             )
         if halts.data in (DataHaltReason.SUCCESSFUL, DataHaltReason.CONNECT_ERROR):
             raise JobError(
-                f"{what}: the media server stopped with {halts.mover.name}{self._totals.last_words}"
+                f"{what}: the media server stopped with {halts.mover.name}{self._totals.in_brackets()}"
             )
         raise JobError(
-            f"{what}: {self._request.entry} stopped with {halts.data.name}{self._totals.last_words}"
+            f"{what}: {self._request.entry} stopped with {halts.data.name}{self._totals.in_brackets()}"
         )
 
 
@@ -195,11 +195,9 @@ class Writing(Operation):
         try:
             self.peers.data.do(m.DataStartBackupRequest(BUTYPE, environment))
         except ReplyError as error:
-            self._totals.take_lines()
-            raise JobError(
-                f"{error.peer} refused to back up {show_path(self._image.root)}: "
-                f"{_REFUSALS.get(error.code, error.code.name)}{self._totals.last_words}"
-            ) from error
+            self._totals.take_lines(show=False)
+            why = self._totals.last_words or _REFUSALS.get(error.code, error.code.name)
+            raise JobError(f"{error.peer} refused to back up {show_path(self._image.root)}: {why}") from error
 
     def _keep_environment(self) -> None:
         reply = self.peers.data.call(m.DataGetEnvRequest(), m.DataGetEnvReply)

@@ -124,10 +124,18 @@ def _restore(context: Context, peers: Peers, request: Request, part: Part, resul
 
 
 def _failure(request: Request, part: Part, halts: Halts, last_words: str) -> str:
+    why = f" ({last_words})" if last_words else ""
     what = f"the restore of {show_path(part.names[0].destination_path)} failed"
     if halts.data in (DataHaltReason.SUCCESSFUL, DataHaltReason.CONNECT_ERROR):
-        return f"{what}: the media server stopped with {halts.mover.name}{last_words}"
-    return f"{what}: {request.entry} stopped with {halts.data.name}{last_words}"
+        return f"{what}: the media server stopped with {halts.mover.name}{why}"
+    return f"{what}: {request.entry} stopped with {halts.data.name}{why}"
+
+
+def _asked_for(request: Request, part: Part) -> str:
+    """What a restore is of, for people: what was asked for, else all that the image holds."""
+    if not request.paths:
+        return show_path(part.image.root)
+    return show_path(request.paths[0]) + (" ..." if len(request.paths) > 1 else "")
 
 
 def recover_environment(
@@ -162,6 +170,7 @@ class Reading(Operation):
         self._context = context
         self._image: Image = part.image
         self._names = part.names
+        self._what = _asked_for(request, part)
         self._existing = request.existing
         self._result = result
         self._segments = [one for one in media.segments(context.catalogue, part.image) if one.length]
@@ -191,10 +200,10 @@ class Reading(Operation):
         try:
             self.peers.data.do(m.DataStartRecoverRequest(environment, self._names, BUTYPE))
         except ReplyError as error:
-            self.take_lines()
+            self.take_lines(show=False)
             raise JobError(
                 f"{error.peer} refused the restore to {show_path(self._names[0].destination_path)}: "
-                f"{error.code.name}{self.last_words}"
+                f"{self.last_words or error.code.name}"
             ) from error
 
     def on_read(self, read: m.NotifyDataReadPost) -> None:
@@ -240,18 +249,19 @@ class Reading(Operation):
         del data
         self.take_lines()
         self._send_reads()
-        what = f"restore of {show_path(self._image.root)}"
+        what = f"restore of {self._what}"
         detail = f"from {self.peers.shelf.tape.barcode}"
         self._context.screen.progress(what, self._result.bytes + mover.bytes_moved, detail)
 
-    def take_lines(self) -> None:
-        """Show, keep and count the servers' log lines."""
+    def take_lines(self, *, show: bool = True) -> None:
+        """Show, keep and count the servers' log lines; those of a refusal become its error instead."""
         lines, uncounted = self.peers.events.take_lines()
         self._result.problems += uncounted + sum(line.is_problem for line in lines)
         for line in lines:
-            self._context.screen.line(line)
+            if show:
+                self._context.screen.line(line)
             if line.severity == "error":
-                self.last_words = f" ({show_path(line.text)})"
+                self.last_words = show_path(line.text)
         self._result.lines.extend(lines[: LINES_MAX - len(self._result.lines)])
 
     def _mount(self, segment: Segment) -> None:

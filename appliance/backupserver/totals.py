@@ -74,8 +74,11 @@ class Totals:
         detail += f", {problems} problems" if problems else ""
         self._context.screen.progress(f"backup of {show_path(root)}", self._bytes + moved, detail)
 
-    def take_lines(self) -> None:
-        """Store, show and count the servers' log lines."""
+    def take_lines(self, *, show: bool = True) -> None:
+        """Store, show and count the servers' log lines.
+
+        Those that come with a refusal are not shown: the error that it becomes says the same.
+        """
         lines, uncounted = self._events.take_lines()
         self._image_problems += uncounted + sum(line.is_problem for line in lines)
         if lines:
@@ -83,9 +86,14 @@ class Totals:
                 self._context.catalogue, self._job, [(line.severity, line.text) for line in lines]
             )
         for line in lines:
-            self._context.screen.line(line)
+            if show:
+                self._context.screen.line(line)
             if line.severity == "error":
-                self.last_words = f" ({show_path(line.text)})"
+                self.last_words = show_path(line.text)
+
+    def in_brackets(self) -> str:
+        """The servers' last words, to stand behind another text."""
+        return f" ({self.last_words})" if self.last_words else ""
 
     def store(self) -> None:
         """Enter the present counts in the catalogue."""

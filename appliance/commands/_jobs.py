@@ -12,6 +12,7 @@ from appliance.backupserver.catalogue import Catalogue, open_catalogue
 from appliance.backupserver.peers import Context
 from appliance.backupserver.progress import Screen
 from appliance.config import BackupServer, NodeConfig, load
+from appliance.errors import ConfigurationError
 
 
 @contextmanager
@@ -32,6 +33,15 @@ def job_context(config_file: Path) -> Iterator[Context]:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def entry_server(settings: BackupServer, name: str | None) -> str:
+    """The file server to ask: `--entry`, else the configured one.  Raises ConfigurationError."""
+    server = settings.server(name or settings.entry)
+    if server.name == settings.media:
+        others = ", ".join(each.name for each in settings.servers if each.name != settings.media)
+        raise ConfigurationError(f"{server.name} is the media server; a job is asked of one of: {others}")
+    return server.name
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

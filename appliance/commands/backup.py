@@ -9,7 +9,7 @@ import click
 from appliance.backupserver import backup as dma
 from appliance.backupserver.jobs import Job
 from appliance.backupserver.progress import show_size
-from appliance.commands._jobs import job_context
+from appliance.commands._jobs import entry_server, job_context
 from appliance.commands._options import GlobalPath, config_option, echo_json, json_option
 from appliance.config import BackupServer
 from appliance.errors import ExitCode
@@ -45,12 +45,12 @@ def backup(
     """
     with job_context(config_file) as context:
         settings = context.config.section(BackupServer)
-        server = settings.server(entry or settings.entry)
+        server = entry_server(settings, entry)
         wanted = dma.without_nested(paths)
         for path in paths:
             if path not in wanted:
                 context.screen.note(f"{show_path(path)} is part of another path given")
-        job = dma.run(context, dma.Request(wanted, server.name, level))
+        job = dma.run(context, dma.Request(wanted, server, level))
     if as_json:
         echo_json(job.document())
     else:

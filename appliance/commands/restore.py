@@ -9,7 +9,7 @@ import click
 from appliance.backupserver import jobs as catalogued
 from appliance.backupserver import restore as dma
 from appliance.backupserver.progress import show_size
-from appliance.commands._jobs import job_context
+from appliance.commands._jobs import entry_server, job_context
 from appliance.commands._options import GlobalPath, config_option, echo_json, json_option
 from appliance.config import BackupServer
 from appliance.errors import ConfigurationError, ExitCode
@@ -54,11 +54,11 @@ def restore(
     """
     with job_context(config_file) as context:
         settings = context.config.section(BackupServer)
-        server = settings.server(entry or settings.entry)
+        server = entry_server(settings, entry)
         source = catalogued.find(context.catalogue, job)
         if source.status is catalogued.Status.RUNNING:
             raise ConfigurationError(f"job {source.id} is still running: wait for its end")
-        result = dma.run(context, dma.Request(source, paths, to, existing, server.name))
+        result = dma.run(context, dma.Request(source, paths, to, existing, server))
     if as_json:
         echo_json(result.document())
     else:

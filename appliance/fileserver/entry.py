@@ -26,6 +26,7 @@ from appliance.ndmp.session import Poster
 from appliance.ndmp.states import DataEvent
 from appliance.ndmp.types import Address, Name
 from appliance.peers import ChannelSession, Events, Peers
+from appliance.text import show_path
 
 
 class EntryService(DataService):
@@ -198,13 +199,17 @@ class EntryService(DataService):
 
     def _check_butype(self, butype: bytes) -> None:
         if butype != o.BUTYPE:
-            raise self._refuse(ErrorCode.ILLEGAL_ARGS, f"backup type {butype!r} is not offered; use tar")
+            raise self._refuse(
+                ErrorCode.ILLEGAL_ARGS, f"backup type {show_path(butype)} is not offered; use tar"
+            )
 
     def _check_level(self) -> None:
         """Only full backups so far: a level without its base is refused rather than made a full one."""
         level = self.value(b"LEVEL", b"0") or b"0"
         if level != b"0":
-            raise self._refuse(ErrorCode.ILLEGAL_ARGS, f"level {level!r} has no base here; use level 0")
+            raise self._refuse(
+                ErrorCode.ILLEGAL_ARGS, f"level {show_path(level)} has no base here; use level 0"
+            )
 
 
 def _connect_code(error: NdmpError) -> ErrorCode:

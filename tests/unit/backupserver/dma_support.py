@@ -136,9 +136,7 @@ class ScriptedData:
 
     def _backup(self, request: m.DataStartBackupRequest) -> Struct:
         self._script.started.append({pair.name: pair.value for pair in request.env})
-        if self._script.refuse is not None:
-            self._log(LogType.ERROR, b"the reason why")
-            raise RefusalError(self._script.refuse)
+        self._refuse()
         extra = tuple(Pval(name, value) for name, value in self._script.environment.items())
         self._environment = (*request.env, *extra)
         self._operation = DataOperation.BACKUP
@@ -147,8 +145,14 @@ class ScriptedData:
     def _recover(self, request: m.DataStartRecoverRequest) -> Struct:
         self._script.started.append({pair.name: pair.value for pair in request.env})
         self._script.nlist = request.nlist
+        self._refuse()
         self._operation = DataOperation.RECOVER
         return self._run(self._receive, m.DataStartRecoverReply())
+
+    def _refuse(self) -> None:
+        if self._script.refuse is not None:
+            self._log(LogType.ERROR, b"the reason why")
+            raise RefusalError(self._script.refuse)
 
     def _run(self, work: object, reply: Struct) -> Struct:
         self._state = DataState.ACTIVE

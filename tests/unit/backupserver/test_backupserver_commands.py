@@ -88,6 +88,7 @@ def test_exit_codes(call: Call, lab: Site) -> None:
         (("restore", "7"), "no job '7'"),
         (("backup", "relative"), "relative"),
         (("backup", "/", "--entry", "fs9"), "fs9"),
+        (("backup", "/", "--entry", "media1"), "media1 is the media server"),
         (("backup", "/", "--level", "10"), "10"),
     ],
 )

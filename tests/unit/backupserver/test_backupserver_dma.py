@@ -153,8 +153,9 @@ def test_problems_show(
 def test_a_refused_backup_leaves_no_trace(lab: Site) -> None:
     """An unknown path fails with the server's words, and its header is written over by the next job."""
     lab.script.refuse = ErrorCode.ILLEGAL_ARGS
-    with pytest.raises(JobError, match=r"no such global path.*the reason why"):
+    with pytest.raises(JobError, match=r"refused to back up /nowhere: the reason why$"):
         back_up(lab, b"/nowhere")
+    assert "the reason why" not in lab.output.getvalue(), "said twice"
     lab.script.refuse = None
     job = back_up(lab)
     assert job.media == (("T1", 2),)
@@ -162,6 +163,18 @@ def test_a_refused_backup_leaves_no_trace(lab: Site) -> None:
     assert bring_back(lab, job).status is Status.COMPLETE
     failed = jobs.get(lab.catalogue, job.id - 1)
     assert (failed.status, failed.media) == (Status.FAILED, ())
+
+
+def test_a_refused_restore_says_why_once(lab: Site) -> None:
+    """It is one line with the server's reason; the progress names what was asked for."""
+    job = back_up(lab)
+    lab.script.refuse = ErrorCode.FILE_NOT_FOUND
+    with pytest.raises(JobError, match=r"refused the restore to /to/file: the reason why$"):
+        bring_back(lab, job, b"/file")
+    assert "the reason why" not in lab.output.getvalue()
+    lab.script.refuse = None
+    bring_back(lab, job, b"/file")
+    assert "restore of /file: " in lab.output.getvalue()
 
 
 def test_a_backup_that_breaks_keeps_the_cartridge_usable(lab: Site) -> None:
