@@ -32,8 +32,9 @@ unit:
 integration:
 	$(PYTEST) tests/integration
 
+# A run of many minutes is watched as it goes (-s), and no stack is dumped because it takes long.
 e2e:
-	$(PYTEST) tests/e2e
+	$(PYTEST) -s -o faulthandler_timeout=0 tests/e2e
 
 lint:
 	$(VENV)/bin/ruff check .

@@ -36,12 +36,24 @@ class Lab:
 
     def spanreel(self, *args: str | bytes, timeout: float) -> Finished:
         """Run `spanreel`; a hang is cut off after `timeout` seconds."""
-        env = {**os.environ, "XDG_STATE_HOME": str(self.state), "NO_COLOR": "1"}
         command: list[str | bytes] = [sys.executable, "-m", "appliance.cli", *args]
-        run = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, timeout=timeout, check=False)
+        run = subprocess.run(
+            command, cwd=ROOT, env=self._environment(), capture_output=True, timeout=timeout, check=False
+        )
         return Finished(
             run.returncode, run.stdout.decode(errors="replace"), run.stderr.decode(errors="replace")
         )
+
+    def watch(self, verb: str, *args: str, timeout: float) -> int:
+        """Run `spanreel lab VERB` with its output where the test's own goes; return the exit code."""
+        command = [sys.executable, "-m", "appliance.cli", "lab", verb, "--topology", self.topology]
+        command += ["--lab", self.name, *args]
+        return subprocess.run(
+            command, cwd=ROOT, env=self._environment(), timeout=timeout, check=False
+        ).returncode
+
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, "XDG_STATE_HOME": str(self.state), "NO_COLOR": "1"}
 
     def lab(self, verb: str, *args: str | bytes, timeout: float = 300) -> Finished:
         """Run `spanreel lab VERB` on this lab."""
