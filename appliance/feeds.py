@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hmac
 import secrets
+import select
 import socket
 import ssl
 import time
@@ -109,13 +110,22 @@ def finish(stream: socket.socket) -> None:
 
     A peer that is gone already is no error here: the byte counts, compared over control sessions, tell.
     """
-    with contextlib.suppress(OSError):
+    # ValueError: closed meanwhile, by an abort.
+    with contextlib.suppress(OSError, ValueError):
         if isinstance(stream, ssl.SSLSocket):
+            _await_room(stream)
             stream.settimeout(OPENING_TIMEOUT_S)
             stream.unwrap()
         else:
             stream.shutdown(socket.SHUT_WR)
     stream.close()
+
+
+def _await_room(stream: socket.socket) -> None:
+    """Wait until the connection takes more, or is shut: during a tape change that may be an hour."""
+    poller = select.poll()
+    poller.register(stream, select.POLLOUT)
+    poller.poll()
 
 
 def _receive_exactly(stream: socket.socket, length: int) -> bytes:
