@@ -101,7 +101,7 @@ class OwnerService(DataService):
             for name in names:
                 place = self._resolve(name.destination_path, generation)
                 if self.value(o.MAKE_ROOT) == b"y":
-                    Path(os.fsdecode(place.junction.local)).mkdir(parents=True, exist_ok=True)
+                    self._make_root(Path(os.fsdecode(place.junction.local)))
                 root = self._open_root(place)
                 opened.callback(os.close, root)
                 targets.append(Target(name.original_path or b"/", root, place.relative))
@@ -159,6 +159,21 @@ class OwnerService(DataService):
             self._maps.refresh()
         except SpanreelError as error:
             raise RefusalError(ErrorCode.ILLEGAL_ARGS, f"an order with a newer map: {error}") from error
+
+    def _make_root(self, local: Path) -> None:
+        """Make the directory that a part moves to.  Raises RefusalError when it holds anything.
+
+        Files of another time would become part of the tree: those that were deleted since the part was here
+        last, for one.
+        """
+        try:
+            local.mkdir(parents=True, exist_ok=True)
+            why = "is not empty; name another, or empty it" if any(local.iterdir()) else ""
+        except OSError as error:
+            why = f"cannot be made: {error.strerror}"
+        if why:
+            self.message(LogType.ERROR, f"the directory for it {why}")
+            raise RefusalError(ErrorCode.ILLEGAL_ARGS, f"the directory of a move {why}")
 
     def _open_root(self, place: Resolution) -> int:
         try:

@@ -18,9 +18,9 @@ from appliance.ndmp.errors import NdmpError
 from appliance.peers import Peers
 from appliance.text import show_path
 
-PULL_S = 4.0
-"""A job that begins asks for the newest map, and takes its own copy when the writer hangs; the thread that
-pulls may be waiting too, and an ABORT of the DMA behind both is answered within 10 s (design.md, 2)."""
+PULL_S = 8.0
+"""A job that begins asks for the newest map, and takes its own copy when the writer hangs: an ABORT of the
+DMA behind that is answered within 10 s (design.md, 2)."""
 
 CHANGE_S = 600.0
 """A change is answered when mounts and exports have followed it."""
@@ -37,11 +37,15 @@ def fetch_map(config: NodeConfig, peers: Peers | None = None) -> GnsMap:
     return decode_map(reply.document) if reply.document else GnsMap()
 
 
-def pull(peers: Peers, have_generation: int) -> bytes | None:
-    """Return the writer's map if it is not of `have_generation`.  Raises InfrastructureError."""
+def pull(peers: Peers, have_generation: int, patience: float | None = PULL_S) -> bytes | None:
+    """Return the writer's map if it is not of `have_generation`.
+
+    No step is awaited longer than `patience` seconds; None for what every session awaits.  Raises
+    InfrastructureError.
+    """
     writer = peers.cluster.gns_writer
     try:
-        with peers.open(writer, patience=PULL_S) as client:
+        with peers.open(writer, patience=patience) as client:
             reply = client.call(x.GnsPullRequest(have_generation), x.GnsPullReply)
     except NdmpError as error:
         raise InfrastructureError(f"the map cannot be had from {writer}: {error}; is it running?") from error
@@ -84,8 +88,8 @@ def move(config: NodeConfig, path: bytes, node: str, local: bytes) -> int:
         raise JobError(
             f"{show_path(path)} was not moved: {error}; it is still on {junction.owner}"
         ) from error
-    except JobError:
+    except JobError as error:
         send_change(config, remove_change(place), peers)
-        raise
+        raise JobError(f"{error}; it is still on {junction.owner}") from error
     switch = batch_change([remove_change(place), replace_change(junction, node, local)])
     return send_change(config, switch, peers)

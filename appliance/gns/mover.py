@@ -12,6 +12,7 @@ from appliance.gns.map import GnsMap, Junction
 from appliance.ndmp import messages as m
 from appliance.ndmp.client import Client
 from appliance.ndmp.enums import AddressType, DataHaltReason
+from appliance.ndmp.errors import ReplyError
 from appliance.ndmp.types import Name, Pval
 from appliance.peers import Event, Events, Peers
 from appliance.text import show_path
@@ -32,7 +33,13 @@ def copy_part(peers: Peers, gns: GnsMap, junction: Junction, place: bytes, node:
         listening = target.call(m.DataListenRequest(AddressType.TCP), m.DataListenReply)
         source.do(m.DataConnectRequest(listening.connect_addr))
         source.do(m.DataStartBackupRequest(b"tar", _save_env(gns, junction)))
-        target.do(m.DataStartRecoverRequest(_load_env(gns), (Name(b"/", place),), b"tar"))
+        try:
+            target.do(m.DataStartRecoverRequest(_load_env(gns), (Name(b"/", place),), b"tar"))
+        except ReplyError as error:
+            # Its reason was posted before the reply.
+            while not events.empty():
+                _take(events.get(), {}, show_path(junction.path))
+            raise JobError(f"{show_path(junction.path)} was not moved: {error}") from error
         halts: dict[str, DataHaltReason] = {}
         while len(halts) < 2:
             _take(events.get(), halts, show_path(junction.path))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.errors import JobError
 from appliance.gns.change import batch_change, remove_change, replace_change
 from appliance.gns.client import fetch_map, move, send_change
 from appliance.ndmp import messages as m
@@ -186,6 +187,19 @@ def test_move_keeps_the_path_and_the_files(cluster: Cluster) -> None:
     assert (after.owner, after.local, after.fileset) == ("fs1", bytes(new), before.fileset)
     assert tree(new) == {"deep/c.txt": b"of fs2"}
     assert [each.path for each in fetch_map(config).junctions if each.path.startswith(b"/.")] == []
+
+
+@pytest.mark.parametrize(("name", "why"), [("old", "is not empty"), ("old/file/x", "cannot be made")])
+def test_move_to_a_directory_with_files_is_refused(cluster: Cluster, name: str, why: str) -> None:
+    """Files of another time never slip into a part that moves; it stays, and the reason is told."""
+    seed(cluster)
+    (cluster.local("fs1", "old") / "file").write_text("deleted long ago")
+    with pytest.raises(JobError, match=f"/home was not moved: .*{why}.*; it is still on fs2"):
+        move(cluster.configs["fs2"], b"/home", "fs1", bytes(cluster.folder / "fs1" / "data" / name))
+    after = fetch_map(cluster.configs["fs2"])
+    assert after.at(b"/home").owner == "fs2"
+    assert [each.path for each in after.junctions if each.path.startswith(b"/.")] == []
+    assert tree(cluster.local("fs1", "old")) == {"file": b"deleted long ago"}
 
 
 def test_a_removed_junction_is_not_saved(cluster: Cluster) -> None:
