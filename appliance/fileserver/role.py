@@ -97,7 +97,7 @@ class FileServerRole:
         reachable = True
         while not self._stop.is_set():
             try:
-                self._maps.refresh()
+                self._maps.refresh(lambda generation: pull(self._peers, generation, None))
                 reachable = True
             except SpanreelError as error:
                 if reachable:

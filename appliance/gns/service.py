@@ -69,27 +69,31 @@ class MapService:
             self._subscribers.append(subscriber)
             self._tell(subscriber, self.current())
 
-    def refresh(self) -> bool:
+    def refresh(self, pull: Pull | None = None) -> bool:
         """Pull the map from the writer; return whether it changed.  On the writer nothing happens.
 
-        Raises MapError when what came is damaged or older than this node's copy, and whatever `pull`
-        raises; the present map stays in all these cases.
+        `pull` is used in the place of the service's own: who has time waits longer.  Raises MapError when
+        what came is damaged or older than this node's copy, and whatever `pull` raises; the present map
+        stays in all these cases.
         """
         if self.is_writer:
             return False
-        assert self.pull is not None, "a reader was not told how to pull the map"
+        pull = pull or self.pull
+        assert pull is not None, "a reader was not told how to pull the map"
+        asked = self.current().generation
+        # Without a lock: a writer that hangs must not hold up a job behind the thread that pulls.
+        data = pull(asked)
+        if data is None:
+            return False
+        pulled = decode_map(data)
+        if pulled.generation < asked:
+            raise MapError(
+                f"the map of {self._writer_name} has generation {pulled.generation}, this node's has "
+                f"{asked}: was an old copy restored there?"
+            )
         with self._change_lock:
-            present = self.current()
-            data = self.pull(present.generation)
-            if data is None:
-                return False
-            pulled = decode_map(data)
-            if pulled.generation < present.generation:
-                raise MapError(
-                    f"the map of {self._writer_name} has generation {pulled.generation}, this node's has "
-                    f"{present.generation}: was an old copy restored there?"
-                )
-            return self._replace(pulled)
+            # Another thread may have pulled a newer one meanwhile.
+            return pulled.generation >= self.current().generation and self._replace(pulled)
 
     def change(self, change: Change) -> GnsMap:
         """Apply a change on the writer and return the map after it, stored durably.
