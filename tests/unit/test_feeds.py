@@ -1,0 +1,77 @@
+"""Feeds: how they end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import ssl
+import threading
+from pathlib import Path
+
+import pytest
+
+from appliance import feeds, pki
+from appliance.ndmp import dataconn
+
+WAIT_S = 60
+"""Nothing here takes a second; a hang is cut off long after."""
+
+
+QUIET_MS = 50
+"""A kernel that has taken nothing for so long takes nothing more."""
+
+
+def contexts(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """A server's and a client's context of one cluster."""
+    pki.create_authority(folder / "ca")
+    tls = pki.issue(folder / "ca", folder / "tls", pki.parse_request("fs1=file-server@127.0.0.1"))
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    for context in made:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(tls / "ca.pem")
+        context.load_cert_chain(tls / "node.pem", tls / "node.key")
+    made[0].num_tickets = 0
+    return made
+
+
+def fill(stream: socket.socket) -> int:
+    """Fill a connection to the last byte, and go on until it takes no more; return how much it took."""
+    filled, before, poller = 0, -1, select.poll()
+    poller.register(stream, select.POLLOUT)
+    os.set_blocking(stream.fileno(), False)
+    while filled > before:
+        before = filled
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                filled += os.write(stream.fileno(), bytes(1 << 16))
+        poller.poll(QUIET_MS)
+    os.set_blocking(stream.fileno(), True)
+    return filled
+
+
+def test_a_clean_end_outlasts_a_tape_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A feed's last words wait for as long as the reader takes no more; no clock makes a cut of an end."""
+    monkeypatch.setattr(feeds, "OPENING_TIMEOUT_S", 0.05)
+    server, client = contexts(tmp_path)
+    with dataconn.listen("127.0.0.1") as listener:
+        plain = dataconn.connect(dataconn.local_address(listener), "127.0.0.1")
+        accepted, _ = listener.accept()
+    with socket.socket(fileno=os.dup(accepted.fileno())) as raw:
+        made: list[ssl.SSLSocket] = []
+        shaking = threading.Thread(target=lambda: made.append(client.wrap_socket(plain)))
+        shaking.start()
+        reader = server.wrap_socket(accepted, server_side=True, suppress_ragged_eofs=False)
+        shaking.join(WAIT_S)
+        stopped = fill(made[0])
+        ending = threading.Thread(target=feeds.finish, args=(made[0],))
+        ending.start()
+        ending.join(0.2)
+        assert ending.is_alive()
+        while stopped:
+            stopped -= len(raw.recv(stopped))
+        ending.join(WAIT_S)
+        with reader:
+            assert reader.recv(1) == b""
