@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -45,8 +46,19 @@ _ROOT_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 class OwnerService(DataService):
     """One session's orders; at most one part at a time."""
 
-    def __init__(self, poster: Poster, node: str, maps: MapService, peers: Peers, log: Any = None) -> None:
+    def __init__(
+        self,
+        poster: Poster,
+        node: str,
+        maps: MapService,
+        peers: Peers,
+        log: Any = None,
+        *,
+        feed_tls: ssl.SSLContext | None,
+    ) -> None:
+        """`feed_tls`: what a part that moves here comes in; None for plain TCP opened by token."""
         super().__init__(poster, log)
+        self._feed_tls = feed_tls
         self._node = node
         self._maps = maps
         self._peers = peers
@@ -56,7 +68,7 @@ class OwnerService(DataService):
 
     def listen(self) -> Address:
         """Listen for another owner's feed: a part moves from one file server to the other."""
-        listener = self._listener = feeds.FeedListener(self._peers.address, None)
+        listener = self._listener = feeds.FeedListener(self._peers.address, self._feed_tls)
         worker = threading.Thread(target=self._accept, args=(listener,), daemon=True)
         self.poster.after_reply(worker.start)
         return listener.address()
@@ -256,6 +268,9 @@ class OwnerService(DataService):
         self.set_value(o.FILES, result.files)
         self.set_value(o.BYTES, result.data_bytes)
         self.set_value(o.PROBLEMS, result.problem_count)
+        if result.kept:
+            left = f"{self._node} left {result.kept} names that were there already as they are"
+            self.message(LogType.NORMAL, f"{left} (existing: {existing.value})")
         for name, source in zip(names, result.sources, strict=True):
             self.poster.post(m.LogFilePost(name.original_path, _recovery_status(source)))
         return reason

@@ -53,6 +53,7 @@ class FileServerRole:
         self._maps = MapService(config, lambda generation: pull(self._peers, generation))
         self._accounts = load_accounts(config.section(Ndmp).accounts)
         self._tls = tls.server_context(config)
+        self._feed_tls = self._tls if config.section(Cluster).feed == "tls" else None
         self._stop = threading.Event()
         self._servers: list[NdmpServer] = []
         self._log = structlog.get_logger(__name__)
@@ -90,7 +91,11 @@ class FileServerRole:
     def _cluster(self, session: Session, stream: socket.socket) -> None:
         identity = accept_peer(stream, FILE_SERVER)
         session.log = session.log.bind(node=identity.node)
-        session.add(OwnerService(session, self._config.node.name, self._maps, self._peers, session.log))
+        session.add(
+            OwnerService(
+                session, self._config.node.name, self._maps, self._peers, session.log, feed_tls=self._feed_tls
+            )
+        )
         session.add(GnsService(self._maps))
 
     def _keep_pulling(self) -> None:

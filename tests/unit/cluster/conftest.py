@@ -146,6 +146,7 @@ class Cluster:
 
     def __init__(self, folder: Path, feed: str) -> None:
         self.folder = folder
+        self.feed = feed
         self.configs: dict[str, NodeConfig] = {}
         self.roles: dict[str, FileServerRole | ConnectionServerRole] = {}
         self._clients: list[Client] = []

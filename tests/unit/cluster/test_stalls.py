@@ -13,7 +13,7 @@ import pytest
 from appliance import peers
 from appliance.fileserver.owner import OwnerService
 from appliance.ndmp import messages as m
-from appliance.ndmp.enums import DataHaltReason, ErrorCode, RecoveryStatus
+from appliance.ndmp.enums import AddressType, DataHaltReason, ErrorCode, RecoveryStatus
 from appliance.ndmp.errors import ReplyError
 from tests.unit.cluster.conftest import WAIT_S, Cluster
 
@@ -90,3 +90,11 @@ def test_a_session_that_is_refused_is_closed(cluster: Cluster) -> None:
         if thread.name == reader and thread not in before:
             thread.join(WAIT_S)
             assert not thread.is_alive()
+
+
+def test_a_moving_part_goes_as_the_site_wants_its_feeds(cluster: Cluster) -> None:
+    """With feed = "tls" no file crosses the network in clear text, when it moves no more than in a backup."""
+    with peers.Peers(cluster.configs["fs1"]).open("fs2") as client:
+        reply = client.call(m.DataListenRequest(AddressType.TCP), m.DataListenReply)
+    env = {pair.name: pair.value for pair in reply.connect_addr.tcp[0].addr_env}
+    assert env[b"FEED_TLS"] == (b"y" if cluster.feed == "tls" else b"n")
