@@ -70,5 +70,8 @@ def _print(result: dma.Result) -> None:
     for name, status in result.names:
         outcome = "restored" if status is RecoveryStatus.SUCCESSFUL else status.name.lower().replace("_", " ")
         click.echo(f"{show_path(name.destination_path)}: {outcome}")
+    for line in result.lines:
+        if not line.is_problem:
+            click.echo(show_path(line.text))
     problems = f", {result.problems} problems" if result.problems else ""
     click.echo(f"restore of job {result.job} {result.status.value}: {show_size(result.bytes)}{problems}")

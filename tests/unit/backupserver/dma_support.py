@@ -188,6 +188,8 @@ class ScriptedData:
                 self._poster.post(m.NotifyDataReadPost(offset, length))
                 got += self._read(length)
         self._script.received = bytes(got)
+        for kind, text in self._script.lines:
+            self._log(kind, text)
         for name in self._script.nlist:
             status = self._script.results.get(name.original_path, RecoveryStatus.SUCCESSFUL)
             self._poster.post(m.LogFilePost(name.original_path, status))

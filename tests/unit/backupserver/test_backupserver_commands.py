@@ -49,8 +49,8 @@ def document(call: Call, *arguments: str) -> Any:
     return json.loads(output)
 
 
-def test_a_job_from_the_command_line(call: Call) -> None:
-    """backup, jobs, ls and restore agree about one job."""
+def test_a_job_from_the_command_line(call: Call, lab: Site) -> None:
+    """backup, jobs, ls and restore agree about one job; what a server has to say of a restore is shown."""
     job = document(call, "backup", "/")
     assert document(call, "jobs") == [job]
     assert (job["id"], job["status"], job["media"]) == ("1", "complete", [{"barcode": "T1", "file": 2}])
@@ -59,8 +59,10 @@ def test_a_job_from_the_command_line(call: Call) -> None:
     assert entries[0]["path"] == "/d/\\xff"
     result = document(call, "restore", "latest", "/d", "--to", "/there")
     assert result["names"][0]["path"] == "/there/d"
+    lab.script.lines = ((LogType.NORMAL, b"fs1 left 2 that were there already"),)
     code, output, _ = call("restore", "1")
     assert code == 0
+    assert "fs1 left 2 that were there already\n" in output
     assert "restore of job 1 complete" in output
 
 

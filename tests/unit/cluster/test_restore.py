@@ -96,6 +96,14 @@ def test_single_names_two_targets_and_one_that_is_not_there(cluster: Cluster) ->
     assert (dma.env()[b"SPANREEL_STATUS"], dma.env()[b"SPANREEL_PROBLEMS"]) == (b"problems", b"1")
 
 
+def test_what_is_kept_is_said(cluster: Cluster) -> None:
+    """A restore that leaves existing files says how many, server by server, and is no problem."""
+    image = seed(cluster)
+    dma, reason = cluster.restore("fs1", image, (b"home", b"/home"), EXISTING=b"keep")
+    assert reason is DataHaltReason.SUCCESSFUL
+    assert dma.log == ["fs2 left 2 names that were there already as they are (existing: keep)"]
+
+
 def test_an_empty_nlist_is_everything_and_names_nothing(cluster: Cluster) -> None:
     """As ndmjob restores: all to PREFIX, no LOG_FILE, and no totals of the backup in the environment."""
     image = seed(cluster)
