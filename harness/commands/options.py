@@ -7,7 +7,17 @@ from typing import TypeVar
 
 import click
 
+from harness import lab as labs
+
 F = TypeVar("F", bound=Callable[..., object])
+
+
+def _checked(ctx: click.Context, option: click.Parameter, name: str | None) -> str | None:
+    """Refuse a name that can be none: `clean --lab "$UNSET"` must not mean the default lab."""
+    del ctx, option
+    if name is not None:
+        labs.lab_folder(name)
+    return name
 
 
 def which_lab(function: F) -> F:
@@ -17,5 +27,7 @@ def which_lab(function: F) -> F:
         metavar="NAME|FILE",
         help="A shipped topology (process, vms) or a file. Default: that of --lab, else vms.",
     )
-    name = click.option("--lab", "name", metavar="NAME", help="Name of the lab. Default: the topology's.")
+    name = click.option(
+        "--lab", "name", metavar="NAME", callback=_checked, help="Name of the lab. Default: the topology's."
+    )
     return topology(name(function))

@@ -37,6 +37,7 @@ def test_every_command_has_an_example(name: str) -> None:
     [
         (["up", "--topology", "nowhere"], 2, "neither a shipped one nor a file"),
         (["up", "--lab", "../x", "--topology", "process"], 2, "not allowed"),
+        (["clean", "--lab", ""], 2, "lab name '' is not allowed"),
         (["info"], 3, "no lab is running"),
         (["info", "--lab", "one"], 3, "lab one is not running"),
         (["exec", "fs1"], 2, "no command given"),
