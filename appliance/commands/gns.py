@@ -48,7 +48,13 @@ def _load(config_file: Path) -> NodeConfig:
     # Here, not above: `spanreel gns --help` must not wait for pydantic.
     from appliance.config import load
 
-    return load(config_file)
+    config = load(config_file)
+    if config.file_server is None:
+        # The map holds local paths: the writer gives it to file servers only.
+        raise ConfigurationError(
+            f"the name space is looked at and changed on a file server; {config.node.name} is none"
+        )
+    return config
 
 
 def _fetch(config_file: Path) -> GnsMap:

@@ -61,6 +61,17 @@ def _run(*arguments: str) -> int:
     return cli.run(["gns", *arguments])
 
 
+@pytest.mark.parametrize("role", ["connection-server", "backup-server"])
+def test_on_a_node_without_files_the_place_to_ask_is_named(
+    role: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On any other node it is one line that says where to go, not a failed connection."""
+    file = tmp_path / "other.toml"
+    file.write_text(example([role]))
+    assert _run("ls", "--config", str(file)) == 2
+    assert "on a file server" in capsys.readouterr().err
+
+
 def test_a_junction_is_added_listed_resolved_moved_and_removed(
     writer: Writer, capsys: pytest.CaptureFixture[str]
 ) -> None:
