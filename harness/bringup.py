@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from harness import nodeconfig, secretstore
+from harness.errors import EXIT_USAGE, CommandError
 from harness.providers.base import Provider
 from harness.topology import FILE_SERVER, Node
 
@@ -37,11 +38,22 @@ def up(provider: Provider) -> None:
 
 
 def add_junctions(provider: Provider) -> None:
-    """Give the name space's writer the map; doing it twice changes nothing."""
+    """Give the name space's writer the map; doing it twice changes nothing.
+
+    A map that was changed since the lab was made (`gns move`) is left as it is.
+    """
     writer = provider.topology.only(FILE_SERVER)
     text = json.dumps(nodeconfig.gns_map(provider)).encode()
-    with provider.events.stepping(writer.name, "name space", f"{len(provider.topology.gns)} junctions"):
-        provider.run(writer, ["spanreel", "gns", "add", "--file", "/dev/stdin"], stdin=text)
+    with provider.events.stepping(
+        writer.name, "name space", f"{len(provider.topology.gns)} junctions"
+    ) as tell:
+        try:
+            provider.run(writer, ["spanreel", "gns", "add", "--file", "/dev/stdin"], stdin=text)
+        except CommandError as error:
+            present = json.loads(provider.run(writer, ["spanreel", "gns", "ls", "--json"]).stdout)
+            if error.code != EXIT_USAGE or not present["junctions"]:
+                raise
+            tell(f"changed since the lab was made, left as it is: generation {present['generation']}")
 
 
 def down(provider: Provider) -> None:
