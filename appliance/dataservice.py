@@ -85,7 +85,10 @@ class DataService(ABC):
 
     @abstractmethod
     def release(self) -> None:
-        """Close the data connection; called on every entry to HALTED and at the end of the session."""
+        """Close the data connection; called when the operation is over and at the end of the session.
+
+        Safe to repeat.
+        """
 
     def connection_address(self) -> Address:
         """The mover's endpoint for DATA_GET_STATE."""
@@ -217,7 +220,8 @@ class DataService(ABC):
     def _after_abort(self) -> None:
         self.poster.post(m.NotifyDataHaltedPost(DataHaltReason.ABORTED))
         self.cancel()
-        self.release()
+        if self._worker is None:
+            self.release()
 
     def _on_stop(self, _: m.DataStopRequest) -> m.DataStopReply:
         self.machine.check(DataEvent.STOP)
@@ -257,6 +261,8 @@ class DataService(ABC):
             )
         finally:
             self.halt(reason)
+            # After an abort it falls to this thread: nobody closes a connection under its user's hands.
+            self.release()
 
     def _join(self) -> bool:
         """Wait for the operation's thread, and return whether it is gone."""

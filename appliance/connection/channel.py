@@ -145,11 +145,11 @@ class FeedEnd:
 
     def drop(self) -> None:
         """Break the connection and wake waiters; safe to repeat."""
-        stream = self._stream
+        # Shut before anybody hears of it: the feed's thread closes the connection, and closing alone does
+        # not wake who is blocked in sending.
+        dataconn.shut(self._stream)
         self._started.set()
         self._done.set()
-        if stream is not None:
-            dataconn.shut(stream)
 
     def wait_done(self) -> None:
         """Wait until a restore has no more for this feed, or it was dropped."""

@@ -97,6 +97,8 @@ class EntryService(DataService):
         """Abort the job; closing its sessions ends what owners and connection server do for it."""
         if self._job is not None:
             self._job.abort()
+        if self._channel is not None:
+            self._channel.close()
 
     def release(self) -> None:
         """Give the channel up; one whose job was finished is closed already."""

@@ -5,7 +5,6 @@ One thread reads; replies go to their callers, posts to `on_post` in the order i
 
 from __future__ import annotations
 
-import contextlib
 import queue
 import socket
 import ssl
@@ -13,7 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar, cast
 
-from appliance.ndmp import auth
+from appliance.ndmp import auth, dataconn
 from appliance.ndmp import messages as m
 from appliance.ndmp.declare import CODES, REGISTRY, Kind
 from appliance.ndmp.endpoint import Endpoint, Received
@@ -163,8 +162,7 @@ class Client:
             if self._lost is None:
                 self._lost = "the connection was closed"
                 self._send(self._endpoint.request(m.ConnectCloseRequest())[1])
-        with contextlib.suppress(OSError):
-            self._stream.shutdown(socket.SHUT_RDWR)
+        dataconn.shut(self._stream)
 
     def __enter__(self) -> Client:
         return self

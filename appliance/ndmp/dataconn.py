@@ -87,7 +87,11 @@ def peer_address(stream: socket.socket) -> Address:
 
 
 def shut(stream: socket.socket | None) -> None:
-    """End a connection so that a thread blocked on it wakes; the thread closes it.  Safe to repeat."""
+    """End a connection so that a thread blocked on it wakes; the thread closes it.  Safe to repeat.
+
+    Never by ssl.SSLSocket.shutdown: that forgets TLS first, and the thread would go on with the bare
+    connection: write file data in clear text, or take cipher text for what it reads.
+    """
     if stream is not None:
         with contextlib.suppress(OSError):
-            stream.shutdown(socket.SHUT_RDWR)
+            socket.socket.shutdown(stream, socket.SHUT_RDWR)

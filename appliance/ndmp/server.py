@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import structlog
 
+from appliance.ndmp import dataconn
 from appliance.ndmp import messages as m
 from appliance.ndmp.endpoint import Endpoint
 from appliance.ndmp.enums import ConnectionReason
@@ -62,12 +63,13 @@ class NdmpServer:
         """Stop listening and end every session."""
         self._stopped.set()
         # close() alone would leave a thread blocked in accept() to take one more connection.
-        _shutdown(self._listener)
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         with self._lock:
             connections = list(self._connections)
         for connection in connections:
-            _shutdown(connection)
+            dataconn.shut(connection)
 
     def _accept(self) -> None:
         while True:
@@ -154,13 +156,6 @@ def _sender(stream: socket.socket) -> Callable[[bytes], None]:
             try:
                 stream.sendall(data)
             except OSError:
-                _shutdown(stream)
+                dataconn.shut(stream)
 
     return send
-
-
-def _shutdown(stream: socket.socket) -> None:
-    try:
-        stream.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        return
