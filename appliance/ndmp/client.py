@@ -85,8 +85,7 @@ class Client:
             stream = socket.create_connection(
                 address, connect_timeout, source_address=(source, 0) if source else None
             )
-            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            dataconn.watch_peer(stream)
             if tls is not None:
                 stream = tls.wrap_socket(stream)
             if check is not None:

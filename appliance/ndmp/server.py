@@ -108,8 +108,7 @@ class NdmpServer:
     def _serve(self, connection: socket.socket, peer: str) -> None:
         stream = connection
         try:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            dataconn.watch_peer(connection)
             if self._tls is not None:
                 connection.settimeout(HANDSHAKE_TIMEOUT_S)
                 stream = self._wrapped(self._tls, connection)

@@ -363,3 +363,21 @@ def _next(client: Client) -> Any:
     post = client.posts.get(timeout=WAIT_S)
     assert post is not None
     return post
+
+
+def test_a_peer_without_power_is_noticed_in_minutes() -> None:
+    """Both ends of a control connection ask after a silent peer, long before Linux would by itself."""
+    ends: queue.SimpleQueue[socket.socket] = queue.SimpleQueue()
+    server = NdmpServer((HOST, 0), lambda _, stream: ends.put(stream))
+    server.start()
+    try:
+        with Client.connect(server.address) as client:
+            for end in (ends.get(timeout=WAIT_S), client._stream):
+                idle, every, probes = (
+                    end.getsockopt(socket.IPPROTO_TCP, option)
+                    for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+                )
+                assert end.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+                assert idle + every * probes <= 120
+    finally:
+        server.stop()
