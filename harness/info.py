@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from harness import secretstore
-from harness.nodeconfig import local_root
+from harness.namespace import Junctions
+from harness.nodeconfig import gns_map
 from harness.providers.base import Provider
 from harness.topology import FILE_SERVER, MEDIA_SERVER, Node
 
 
-def describe(provider: Provider) -> dict[str, Any]:
-    """Return the lab in the shape that the interface fixes."""
+def describe(provider: Provider, junctions: Junctions | None = None) -> dict[str, Any]:
+    """Return the lab in the shape that the interface fixes; `junctions` is the map, else the topology's."""
     topology, lab = provider.topology, provider.lab
     return {
         "lab": lab.name,
@@ -20,8 +21,8 @@ def describe(provider: Provider) -> dict[str, Any]:
         "netns": provider.netns,
         "nodes": [_node(provider, node) for node in topology.nodes],
         "gns": [
-            {"global_path": item.path, "owner": item.owner, "local_path": local_root(provider, item.path)}
-            for item in topology.gns
+            {"global_path": item["path"], "owner": item["owner"], "local_path": item["local"]}
+            for item in (gns_map(provider) if junctions is None else junctions)
         ],
         "tape": _tape(provider),
     }

@@ -10,10 +10,11 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from harness import session
+from harness import namespace, session
 from harness.commands.options import which_lab
 from harness.info import describe
 from harness.providers.base import Provider
+from harness.topology import FILE_SERVER
 
 
 @click.command()
@@ -25,11 +26,19 @@ def info(topology: str | None, name: str | None, as_json: bool) -> None:
     Example: spanreel lab info --topology process --json
     """
     provider = session.provider_of(session.running(topology, name))
-    described = describe(provider)
+    described = describe(provider, namespace.present(provider) if _answers(provider) else None)
     if as_json:
         click.echo(json.dumps(described, indent=2))
     else:
         _show(provider, described)
+
+
+def _answers(provider: Provider) -> bool:
+    """Whether the name space's writer can be asked; a lab that is half up is described all the same."""
+    return (
+        provider.lab.state in ("ready", "seeded")
+        and provider.alive()[provider.topology.only(FILE_SERVER).name]
+    )
 
 
 def _show(provider: Provider, described: dict[str, Any]) -> None:

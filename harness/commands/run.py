@@ -6,7 +6,7 @@ import time
 
 import click
 
-from harness import bringup, session
+from harness import bringup, namespace, session
 from harness.commands.options import which_lab
 from harness.job.main import main_job
 from harness.job.record import Run
@@ -55,6 +55,7 @@ def job(done: Run) -> None:
     ready = False
     with done.guard("bring the lab up"), done.phase("bring the lab up"):
         bringup.up(provider)
+        namespace.require_as_in_topology(provider)
         ready = True
     if ready:
         main_job(done)
