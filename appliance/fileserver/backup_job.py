@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import stat
 import time
 from collections.abc import Callable, Sequence
@@ -20,11 +21,19 @@ from appliance.fileserver import order as o
 from appliance.fileserver.history import History
 from appliance.fileserver.job import Job, JobAbortedError, JobContext, JobFailedError
 from appliance.gns.map import GnsMap, Part
+from appliance.ndmp import dataconn
 from appliance.ndmp import messages as m
 from appliance.ndmp.client import Client
 from appliance.ndmp.declare import CODES
 from appliance.ndmp.endpoint import Received
-from appliance.ndmp.enums import DataHaltReason, DataOperation, LogType, MoverHaltReason, MoverMode
+from appliance.ndmp.enums import (
+    DataHaltReason,
+    DataOperation,
+    ErrorCode,
+    LogType,
+    MoverHaltReason,
+    MoverMode,
+)
 from appliance.ndmp.errors import NdmpError
 from appliance.ndmp.types import Address
 from appliance.peers import ChannelSession, Event, FeedSession
@@ -74,8 +83,15 @@ class BackupJob(Job):
         self._history = history
         self._exclude = tuple(exclude)
         self._parts: list[PartSummary] = []
+        self._skipped: list[str] = []
         self._next_node = FIRST_NODE
+        self._own_feed: socket.socket | None = None
         self.totals = BackupTotals()
+
+    def abort(self) -> None:
+        """End the job, also where it feeds the image itself and the connection server does not read."""
+        super().abort()
+        dataconn.shut(self._own_feed)
 
     def run(self) -> DataHaltReason:
         """Feed every part in turn and close the image.
@@ -88,7 +104,7 @@ class BackupJob(Job):
         for part in parts:
             self._feed_part(part)
         if parts and self.totals.skipped == len(parts):
-            raise JobFailedError("nothing was saved: no file server could be reached or had anything")
+            raise JobFailedError(f"nothing was saved: {self._skipped[0]}")
         self._feed_own("end", self._write_end)
         return self._finish()
 
@@ -131,7 +147,9 @@ class BackupJob(Job):
                 stream.sendall(data)
                 sent += len(data)
 
+            self._own_feed = stream
             with contextlib.closing(stream):
+                self.check_abort()
                 write(sink)
                 feeds.finish(stream)
             halts = _Halts(owner=DataHaltReason.SUCCESSFUL)
@@ -154,14 +172,22 @@ class BackupJob(Job):
                 self._start_owner(owner, part, address)
             except NdmpError as error:
                 self.check_abort()
-                self.context.log.warning("part skipped", path=path, why=str(error))
-                self.context.tell(
-                    LogType.ERROR,
-                    f"{path}: skipped, its file server {part.junction.owner} did not start: {error}",
-                )
-                self.totals.skipped += 1
+                self._skip(part, error)
                 return
             self._run_part(part, owner, feed)
+
+    def _skip(self, part: Part, error: NdmpError) -> None:
+        """Go on without a part; an owner that lacks the path has told the DMA so itself."""
+        path = show_path(part.path)
+        self.context.log.warning("part skipped", path=path, why=str(error))
+        if error.code is ErrorCode.FILE_NOT_FOUND:
+            self._skipped.append(f"{path} is not there")
+        else:
+            self._skipped.append(
+                f"{path}: skipped, its file server {part.junction.owner} did not start: {error}"
+            )
+            self.context.tell(LogType.ERROR, self._skipped[-1])
+        self.totals.skipped += 1
 
     def _start_owner(self, owner: Client, part: Part, address: Address) -> None:
         order = o.PartOrder(

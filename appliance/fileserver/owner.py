@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance import feeds
+from appliance.archive.beneath import open_directory, split_path
 from appliance.archive.errors import ArchiveError
 from appliance.archive.extract import Extractor
 from appliance.archive.frame import END_OF_ARCHIVE, global_header
@@ -92,7 +93,7 @@ class OwnerService(DataService):
             )
         root = self._open_root(place)
         try:
-            os.stat(place.relative or b".", dir_fd=root, follow_symlinks=False)
+            _look(root, place.relative)
         except OSError as error:
             os.close(root)
             self.message(LogType.ERROR, f"{show_path(part.path)}: {error.strerror}")
@@ -294,6 +295,16 @@ def _recovery_status(source: SourceStatus) -> RecoveryStatus:
     if not source.members:
         return RecoveryStatus.FAILED_NOT_FOUND
     return RecoveryStatus.FAILED_IO_ERROR if source.problems else RecoveryStatus.SUCCESSFUL
+
+
+def _look(root: int, relative: bytes) -> None:
+    """Raise OSError unless there is something at `relative`, reached through no symbolic link."""
+    components = split_path(relative)
+    above = open_directory(root, components[:-1])
+    try:
+        os.stat(components[-1] if components else b".", dir_fd=above, follow_symlinks=False)
+    finally:
+        os.close(above)
 
 
 def _check_butype(butype: bytes) -> None:

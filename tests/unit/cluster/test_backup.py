@@ -162,3 +162,23 @@ def test_a_backup_without_a_mover_is_illegal(cluster: Cluster, monkeypatch: pyte
         dma.client.do(m.DataStartBackupRequest(b"tar", (Pval(b"FILESYSTEM", b"/"),)))
     assert refused.value.code is ErrorCode.ILLEGAL_STATE
     assert dma.state().state is DataState.LISTEN
+
+
+def test_a_path_that_is_not_there_fails_with_one_reason(cluster: Cluster) -> None:
+    """A backup of what its owner does not have fails, and each line says so by its global path."""
+    seed(cluster)
+    dma, _, reason = cluster.backup("fs1", b"/home/no/such")
+    assert reason is DataHaltReason.INTERNAL_ERROR
+    assert dma.log == [
+        "/home/no/such: No such file or directory",
+        "the job failed: nothing was saved: /home/no/such is not there",
+    ]
+
+
+def test_no_symbolic_link_leads_a_backup_out_of_its_part(cluster: Cluster) -> None:
+    """A path through a symbolic link is not there, whatever the link points at."""
+    seed(cluster)
+    (cluster.local("fs2", "h") / "out").symlink_to("/etc")
+    dma, _, reason = cluster.backup("fs1", b"/home/out/passwd")
+    assert reason is DataHaltReason.INTERNAL_ERROR
+    assert dma.log[-1].endswith("nothing was saved: /home/out/passwd is not there")
