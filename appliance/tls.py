@@ -63,6 +63,8 @@ def _context(protocol: int, config: NodeConfig) -> ssl.SSLContext:
     check_secret(cluster.key)
     context = ssl.SSLContext(protocol)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
+    # Python before 3.11.4, Debian 12's among them, tells OpenSSL to take a cut stream for one that ended.
+    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
     context.check_hostname = False
     context.verify_mode = ssl.CERT_REQUIRED
     try:

@@ -80,16 +80,20 @@ def move(config: NodeConfig, path: bytes, node: str, local: bytes) -> int:
     junction = before.at(path)
     # Owners write beneath filesets of the map only, so the new place is one for as long as the copy takes.
     place = MOVING_PREFIX + uuid.uuid4().hex[:12].encode()
-    send_change(config, add_change(place, node, local), peers)
+    try:
+        send_change(config, add_change(place, node, local), peers)
+    except ConfigurationError as error:
+        # The name of the new place says nothing to people.
+        raise ConfigurationError(str(error).replace(show_path(place), "its new place")) from error
     try:
         copy_part(peers, fetch_map(config, peers), junction, place, node)
-    except NdmpError as error:
+    except BaseException as error:
+        # Also when interrupted: a hidden junction would keep the directory taken.
         send_change(config, remove_change(place), peers)
-        raise JobError(
-            f"{show_path(path)} was not moved: {error}; it is still on {junction.owner}"
-        ) from error
-    except JobError as error:
-        send_change(config, remove_change(place), peers)
-        raise JobError(f"{error}; it is still on {junction.owner}") from error
+        if isinstance(error, NdmpError):
+            error = JobError(f"{show_path(path)} was not moved: {error}")
+        if isinstance(error, JobError):
+            raise JobError(f"{error}; it is still on {junction.owner}") from error
+        raise
     switch = batch_change([remove_change(place), replace_change(junction, node, local)])
     return send_change(config, switch, peers)

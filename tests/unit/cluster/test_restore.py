@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.errors import JobError
+from appliance.errors import ConfigurationError, JobError
 from appliance.gns.change import batch_change, remove_change, replace_change
 from appliance.gns.client import fetch_map, move, send_change
 from appliance.ndmp import messages as m
@@ -226,3 +226,26 @@ def test_a_part_on_its_way_is_in_no_backup(cluster: Cluster) -> None:
     dma, _, reason = cluster.backup("fs2")
     assert reason is DataHaltReason.SUCCESSFUL
     assert not any(path.startswith(b"/.moving") for path in dma.history)
+
+
+def test_a_move_onto_itself_is_refused_in_words_for_people(cluster: Cluster) -> None:
+    """The reason names the part and says "its new place", not the hidden name of the copy."""
+    seed(cluster)
+    with pytest.raises(ConfigurationError) as refused:
+        move(cluster.configs["fs1"], b"/home", "fs2", bytes(cluster.local("fs2", "h")))
+    assert "its new place" in str(refused.value)
+    assert ".moving-" not in str(refused.value)
+
+
+def test_an_interrupted_move_leaves_nothing(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C during the copy takes the hidden junction away, and the part stays where it was."""
+    seed(cluster)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("appliance.gns.client.copy_part", interrupted)
+    before = fetch_map(cluster.configs["fs1"]).junctions
+    with pytest.raises(KeyboardInterrupt):
+        move(cluster.configs["fs1"], b"/home", "fs1", bytes(cluster.local("fs1", "new")))
+    assert fetch_map(cluster.configs["fs1"]).junctions == before
