@@ -19,7 +19,7 @@ from appliance.archive.frame import END_OF_ARCHIVE, PartSummary, global_header, 
 from appliance.archive.writer import write_directories
 from appliance.fileserver import order as o
 from appliance.fileserver.history import History
-from appliance.fileserver.job import Job, JobAbortedError, JobContext, JobFailedError
+from appliance.fileserver.job import Job, JobContext, JobFailedError, JobTotals
 from appliance.gns.map import GnsMap, Part
 from appliance.ndmp import dataconn
 from appliance.ndmp import messages as m
@@ -47,23 +47,6 @@ _MOVER_HALTED = CODES[m.NotifyMoverHaltedPost][1]
 
 
 @dataclass
-class BackupTotals:
-    """What the DMA is told at the end."""
-
-    bytes: int = 0
-    files: int = 0
-    problems: int = 0
-    skipped: int = 0
-
-    @property
-    def status(self) -> str:
-        """complete, problems (single files), or incomplete (an owner's whole part is missing)."""
-        if self.skipped:
-            return "incomplete"
-        return "problems" if self.problems else "complete"
-
-
-@dataclass
 class _Halts:
     """How the two ends of a part ended; None while they run."""
 
@@ -86,7 +69,7 @@ class BackupJob(Job):
         self._skipped: list[str] = []
         self._next_node = FIRST_NODE
         self._own_feed: socket.socket | None = None
-        self.totals = BackupTotals()
+        self.totals = JobTotals()
 
     def abort(self) -> None:
         """End the job, also where it feeds the image itself and the connection server does not read."""
@@ -316,6 +299,3 @@ def _plain_directory(now: int) -> os.stat_result:
     """The attributes of a directory that nobody owns: root's, 0755, the job's time in seconds."""
     fields = (stat.S_IFDIR | 0o755, 0, 0, 2, 0, 0, 0, now, now, now)
     return os.stat_result(fields, {"st_mtime_ns": now * 10**9})
-
-
-__all__ = ["BackupJob", "BackupTotals", "JobAbortedError"]

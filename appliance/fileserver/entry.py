@@ -13,7 +13,7 @@ from appliance.dataservice import DataService
 from appliance.errors import SpanreelError
 from appliance.fileserver import order as o
 from appliance.fileserver.backup_job import BackupJob
-from appliance.fileserver.job import Job, JobAbortedError, JobContext, JobFailedError, new_job_name
+from appliance.fileserver.job import Job, JobAbortedError, JobContext, JobFailedError, JobTotals, new_job_name
 from appliance.fileserver.owner import existing_policy
 from appliance.fileserver.plan import clean_path, routes, wishes
 from appliance.fileserver.restore_job import RestoreJob
@@ -174,25 +174,23 @@ class EntryService(DataService):
 
     def _run_backup(self, job: BackupJob) -> DataHaltReason:
         reason = job.run()
-        totals = job.totals
-        self.bytes_processed = totals.bytes
-        self._set_totals(totals.status, totals.files, totals.bytes, totals.problems + totals.skipped)
+        self.bytes_processed = job.totals.bytes
+        self._set_totals(job.totals)
         return reason
 
     def _run_restore(self, job: RestoreJob) -> DataHaltReason:
         reason = job.run()
-        totals = job.totals
         if self._names_given:
             for name, status in job.statuses():
                 self.poster.post(m.LogFilePost(name, status))
-        self._set_totals(totals.status, totals.files, totals.bytes, totals.problems + totals.skipped)
+        self._set_totals(job.totals)
         return reason
 
-    def _set_totals(self, status: str, files: int, count: int, problems: int) -> None:
-        self.set_value(o.STATUS, status)
-        self.set_value(o.FILES, files)
-        self.set_value(o.BYTES, count)
-        self.set_value(o.PROBLEMS, problems)
+    def _set_totals(self, totals: JobTotals) -> None:
+        self.set_value(o.STATUS, totals.status)
+        self.set_value(o.FILES, totals.files)
+        self.set_value(o.BYTES, totals.bytes)
+        self.set_value(o.PROBLEMS, totals.problems + totals.skipped)
 
     def _refuse(self, code: ErrorCode, why: str) -> RefusalError:
         """A refusal whose reason the DMA can show: the reply has room for a number only."""

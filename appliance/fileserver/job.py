@@ -33,6 +33,23 @@ def new_job_name() -> str:
     return time.strftime("%Y%m%dT%H%M%S", time.gmtime()) + "-" + secrets.token_hex(4)
 
 
+@dataclass
+class JobTotals:
+    """What the DMA is told at the end."""
+
+    bytes: int = 0
+    files: int = 0
+    problems: int = 0
+    skipped: int = 0
+
+    @property
+    def status(self) -> str:
+        """complete, problems (single files), or incomplete (an owner's whole share is missing)."""
+        if self.skipped:
+            return "incomplete"
+        return "problems" if self.problems else "complete"
+
+
 @dataclass(frozen=True)
 class JobContext:
     """What a job is given: peers, the channel and its events, and the way back to the DMA."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from appliance.fileserver import order as o
-from appliance.fileserver.job import Job, JobContext, JobFailedError
+from appliance.fileserver.job import Job, JobContext, JobFailedError, JobTotals
 from appliance.fileserver.plan import OwnerRoutes, Wish
 from appliance.ndmp import extension as x
 from appliance.ndmp import messages as m
@@ -24,23 +23,6 @@ from appliance.ndmp.enums import (
 from appliance.ndmp.errors import NdmpError, ReplyError
 from appliance.ndmp.types import Name, Pval
 from appliance.peers import ChannelSession, Event, FeedSession
-
-
-@dataclass
-class RestoreTotals:
-    """What the DMA is told at the end."""
-
-    bytes: int = 0
-    files: int = 0
-    problems: int = 0
-    skipped: int = 0
-
-    @property
-    def status(self) -> str:
-        """complete, problems (single files), or incomplete (an owner was not there)."""
-        if self.skipped:
-            return "incomplete"
-        return "problems" if self.problems else "complete"
 
 
 class _OwnerRun:
@@ -79,7 +61,7 @@ class RestoreJob(Job):
         self._runs: dict[str, _OwnerRun] = {}
         self._channel_halt: DataHaltReason | None = None
         self._statuses: list[list[RecoveryStatus]] = [[] for _ in wanted]
-        self.totals = RestoreTotals()
+        self.totals = JobTotals()
 
     def run(self) -> DataHaltReason:
         """Start every owner, route the image, wait for all.
