@@ -43,12 +43,12 @@ class FakeNode(paramiko.ServerInterface):
         answer = next(item for word, item in self.answers.items() if word in command)
         code, out, err = answer(stdin) if callable(answer) else answer
         # The client may have given up by now.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
             channel.sendall(out)
             channel.sendall_stderr(err)
             if code is not None:
                 channel.send_exit_status(code)
-        channel.close()
+            channel.close()
 
 
 @pytest.fixture
