@@ -151,14 +151,27 @@ def test_exec_ends_what_takes_too_long(provider: ProcessProvider) -> None:
     assert time.monotonic() - begin < 20
 
 
-def test_ctrl_c_leaves_a_command_the_time_to_abort(provider: ProcessProvider, tmp_path: Path) -> None:
+def test_ctrl_c_leaves_a_command_the_time_to_abort(
+    provider: ProcessProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What Ctrl-C interrupts ends by itself, and its exit code passes through: a backup aborts its job."""
     node, pid = provider.topology.node("fs1"), tmp_path / "pid"
     os.mkfifo(pid)
     script = f"trap 'sleep 0.3; exit 42' INT; echo $$ >{pid}; while :; do sleep 0.05; done"
 
+    waiting = threading.Event()
+    wait = subprocess.Popen.wait
+
+    def noted_wait(child: subprocess.Popen[bytes], timeout: float | None = None) -> int:
+        waiting.set()
+        return wait(child, timeout)
+
+    monkeypatch.setattr(subprocess.Popen, "wait", noted_wait)
+
     def interrupt() -> None:
         child = int(pid.read_text())
+        # Before that, a Ctrl-C would end the start of the command, and this test.
+        waiting.wait()
         # A terminal's Ctrl-C reaches both.
         os.kill(child, signal.SIGINT)
         _thread.interrupt_main()
