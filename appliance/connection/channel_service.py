@@ -66,8 +66,7 @@ class ChannelService(DataService):
 
     def connection_address(self) -> Address:
         """The mover's endpoint."""
-        channel = self._channel
-        return dataconn.peer_address(channel.stream) if channel and channel.stream else Address()
+        return dataconn.peer_address(self._channel.stream if self._channel else None)
 
     def backup(self, butype: bytes) -> Callable[[], DataHaltReason]:
         """Refuse: a channel is started by ChannelStart."""

@@ -80,7 +80,7 @@ class OwnerService(DataService):
 
     def connection_address(self) -> Address:
         """The connection server's endpoint."""
-        return dataconn.peer_address(self._stream) if self._stream else Address()
+        return dataconn.peer_address(self._stream)
 
     def backup(self, butype: bytes) -> Callable[[], DataHaltReason]:
         """Check the order of a part; refuse one made with another map, or for what is not there."""

@@ -92,8 +92,10 @@ def local_address(stream: socket.socket, env: Sequence[Pval] = ()) -> Address:
     return address_of(stream.getsockname()[:2], env)
 
 
-def peer_address(stream: socket.socket) -> Address:
-    """The address of the peer of a connected socket, LOCAL once it is gone."""
+def peer_address(stream: socket.socket | None) -> Address:
+    """The address of the peer of a connected socket, LOCAL before there is one and once it is gone."""
+    if stream is None:
+        return Address()
     try:
         return address_of(stream.getpeername()[:2])
     except OSError:
