@@ -161,15 +161,18 @@ class RestoreJob(Job):
             if run.halted is None and not run.lost:
                 try:
                     run.client.do(m.DataGetStateRequest())
+                except ReplyError as error:
+                    # Whoever answers, whatever it answers, is there.
+                    self.context.log.warning("no state", owner=run.client.peer, why=str(error))
                 except NdmpError as error:
                     self.check_abort()
-                    self.context.log.warning("owner lost", owner=run.client.peer, why=str(error))
-                    self._lose(run)
+                    self._lose(run, str(error))
 
-    @staticmethod
-    def _lose(run: _OwnerRun) -> None:
+    def _lose(self, run: _OwnerRun, why: str) -> None:
         """It will not ask to be fed any more, and the image waits for none."""
-        run.lost = run.halted is None
+        if run.halted is None:
+            run.lost = True
+            self.context.log.warning("owner lost", owner=run.client.peer, why=why)
         run.feed.close()
 
     def _event(self, event: Event) -> None:
@@ -200,7 +203,7 @@ class RestoreJob(Job):
 
     def _owner_event(self, run: _OwnerRun, post: Received | None) -> None:
         if post is None:
-            self._lose(run)
+            self._lose(run, "its session ended")
             return
         body = post.body()
         if isinstance(body, m.NotifyDataReadPost):
@@ -220,7 +223,8 @@ class RestoreJob(Job):
     def _collect(self, run: _OwnerRun) -> None:
         """An owner's totals; one that was lost, or did not end well, is named."""
         if run.lost or run.halted is not DataHaltReason.SUCCESSFUL:
-            self._skip(run.routes, f"{run.client.peer} was lost during the restore")
+            how = "was lost" if run.lost or run.halted is None else f"ended by {run.halted.name}"
+            self._skip(run.routes, f"{run.client.peer} {how} during the restore")
             if run.lost:
                 return
         env = {
