@@ -65,6 +65,16 @@ class Lab:
         """Run `spanreel COMMAND` on a node."""
         return self.lab("exec", node, "--", "spanreel", *command, timeout=timeout)
 
+    def complaints(self) -> list[str]:
+        """Warnings and errors of the product in the journals of the newest run, by node."""
+        newest = max((self.state / "spanreel" / "labs" / self.name / "runs").iterdir())
+        return [
+            f"{journal.stem}: {line}"
+            for journal in sorted(newest.glob("journals/*.log"))
+            for line in journal.read_text(errors="replace").splitlines()
+            if "level=warning" in line or "level=error" in line
+        ]
+
     def report(self) -> Any:
         """The newest run's report.json."""
         newest = max((self.state / "spanreel" / "labs" / self.name / "runs").iterdir())

@@ -8,6 +8,7 @@ import click
 
 from harness import bringup, namespace, session
 from harness.commands.options import which_lab
+from harness.evidence import keep_journals
 from harness.job.main import main_job
 from harness.job.record import Run
 from harness.providers.base import Provider
@@ -59,6 +60,7 @@ def job(done: Run) -> None:
         ready = True
     if ready:
         main_job(done)
+        keep_journals(provider, done.folder / "journals")
         provider.lab.state = "seeded"
         provider.lab.save()
     done.seconds = time.time() - done.started

@@ -23,6 +23,8 @@ def test_the_main_job_passes_on_machines(tmp_path: Path) -> None:
         # A run that was cut off leaves machines; one that ended has none, and this does nothing.
         lab.lab("down")
     report = lab.report()
+    for line in lab.complaints():
+        print(line)  # noqa: T201 - for whoever reads the log of a failed run
     outcomes = {check["name"]: check["status"] for check in report["checks"]}
     assert code == 0
     assert set(outcomes.values()) == {"passed"}
