@@ -84,7 +84,7 @@ def handshake(
 ) -> tuple[ssl.SSLSocket, Identity]:
     """Do the TLS handshake on a connected socket and return the TLS socket and who is there.
 
-    A later end of the stream without TLS's own closing message raises ssl.SSLEOFError: a stream that
+    A later end of the stream without TLS's own closing message raises ssl.SSLError: a stream that
     was cut is never taken for one that ended.  Raises PeerError, with `connection` closed, when the
     handshake fails or the certificate names no node.
     """

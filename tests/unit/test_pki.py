@@ -131,7 +131,8 @@ def test_a_stream_that_is_cut_is_no_end(authority: Path, tmp_path: Path) -> None
         # Below TLS, so that no closing message goes out.
         connected.shutdown(socket.SHUT_WR)
         assert accepted.recv(16) == b"data"
-        with pytest.raises(ssl.SSLEOFError):
+        # SSLEOFError from Python 3.11.4 on, its base class with the same words before (Debian 12).
+        with pytest.raises(ssl.SSLError, match=r"(?i)EOF"):
             accepted.recv(16)
 
 

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import subprocess
 import threading
-import time
 from pathlib import Path
 
 import pytest
-from dma_support import Site, site
+from dma_support import site
 
 from appliance.backupserver import jobs, process, role
+from appliance.backupserver.catalogue import Catalogue
 from appliance.backupserver.jobs import Status
 
 WAIT_S = 20
@@ -17,6 +17,16 @@ WAIT_S = 20
 def test_the_role_marks_dead_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the role runs, a killed job shows as failed and its drive is free, without anybody looking."""
     monkeypatch.setattr(role, "HOUSEKEEPING_S", 0.05)
+    reaped = threading.Event()
+    reap = Catalogue.reap
+
+    def noted_reap(catalogue: Catalogue) -> object:
+        failed = reap(catalogue)
+        if failed:
+            reaped.set()
+        return failed
+
+    monkeypatch.setattr(Catalogue, "reap", noted_reap)
     with site(tmp_path) as lab:
         running = role.BackupServerRole(lab.config)
         assert running.start() == []
@@ -29,16 +39,8 @@ def test_the_role_marks_dead_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             )
             assert jobs.get(lab.catalogue, job).status is Status.RUNNING
             child.kill()
-        assert _ended(lab, job)
+        assert reaped.wait(WAIT_S)
+        assert jobs.get(lab.catalogue, job).status is Status.FAILED
         assert lab.catalogue.connection.execute("SELECT count(*) FROM lease").fetchone()[0] == 0
         running.stop()
         running.stop()
-
-
-def _ended(lab: Site, job: int) -> bool:
-    deadline = time.monotonic() + WAIT_S
-    while time.monotonic() < deadline:
-        if jobs.get(lab.catalogue, job).status is Status.FAILED:
-            return True
-        threading.Event().wait(0.02)  # the housekeeping thread's turn
-    return False
