@@ -22,6 +22,9 @@ from appliance.ndmp.xdr import Struct
 POLL_S: Final = 1.0
 """Both servers are asked this often how they are: for progress, and to notice that one is gone."""
 
+WINDOW_FIRST: Final = 4
+"""From this version on the window is set before MOVER_LISTEN; in version 3 after it, and not earlier."""
+
 HALT_WAIT_S: Final = 60.0
 """When one side failed, the other notices its closed connection; one that does not is aborted."""
 
@@ -71,8 +74,12 @@ class Operation(ABC):
         """Join the two services by a data connection; the tape stands where the window begins."""
         mover = self.peers.mover
         mover.do(m.MoverSetRecordSizeRequest(record_size))
-        mover.do(m.MoverSetWindowRequest(offset, length))
+        window = m.MoverSetWindowRequest(offset, length)
+        if mover.version >= WINDOW_FIRST:
+            mover.do(window)
         listening = mover.call(m.MoverListenRequest(mode, AddressType.TCP), m.MoverListenReply)
+        if mover.version < WINDOW_FIRST:
+            mover.do(window)
         self.peers.data.do(m.DataConnectRequest(listening.connect_addr))
 
     def watch(self) -> Halts:

@@ -38,7 +38,9 @@ class ScsiService:
             m.ScsiOpenRequest: self._open,
             m.ScsiCloseRequest: self._close,
             m.ScsiGetStateRequest: self._get_state,
+            m.ScsiSetTargetRequest: self._set_target,
             m.ScsiResetDeviceRequest: self._reset,
+            m.ScsiResetBusRequest: self._reset_bus,
             m.ScsiExecuteCdbRequest: self._execute_cdb,
         }
 
@@ -76,6 +78,19 @@ class ScsiService:
         """Devices are known by serial number; bus addresses mean nothing here and are zero."""
         self._opened()
         return m.ScsiGetStateReply()
+
+    def _set_target(self, request: m.ScsiSetTargetRequest) -> m.ScsiSetTargetReply:
+        """The open changer is at the address that SCSI_GET_STATE told, and nothing else can be chosen."""
+        _, unit, _ = self._opened()
+        _, named = self._libraries.changer(request.device)
+        address = request.target_controller, request.target_id, request.target_lun
+        if named is not unit or any(address):
+            raise RefusalError(ErrorCode.NO_DEVICE, "devices are chosen by SCSI_OPEN, by serial number")
+        return m.ScsiSetTargetReply()
+
+    def _reset_bus(self, _: m.ScsiResetBusRequest) -> m.ScsiResetBusReply:
+        self._opened()
+        raise RefusalError(ErrorCode.NOT_SUPPORTED, "a reset would hit other devices on the bus")
 
     def _reset(self, _: m.ScsiResetDeviceRequest) -> m.ScsiResetDeviceReply:
         self._opened()

@@ -9,21 +9,26 @@ import queue
 import socket
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar, cast
 
 from appliance.ndmp import auth, dataconn
 from appliance.ndmp import messages as m
 from appliance.ndmp.declare import CODES, REGISTRY, Kind
+from appliance.ndmp.dialect import VERSION_4, Dialect
 from appliance.ndmp.endpoint import Endpoint, Received
 from appliance.ndmp.enums import AuthType, ConnectionReason, ErrorCode
 from appliance.ndmp.errors import ConnectionLostError, NdmpError, RemoteFaultError, ReplyError
 from appliance.ndmp.framing import RECEIVE_SIZE
 from appliance.ndmp.types import AuthData
+from appliance.ndmp.version3 import VERSION_3
 from appliance.ndmp.xdr import Struct
 
 CONNECT_TIMEOUT_S = 20.0
 """A host that does not answer a TCP connect within this is not there."""
+
+VERSIONS: Mapping[int, Dialect] = {dialect.version: dialect for dialect in (VERSION_4, VERSION_3)}
+"""What a client can speak, the best one first."""
 
 REPLY_TIMEOUT_S = 900.0
 """A reply may wait for a robot or a rewind; ndmjob waits 360 s, a large library needs longer."""
@@ -57,6 +62,7 @@ class Client:
         self._lock = threading.Lock()
         self._waiting: dict[int, queue.SimpleQueue[Received | None]] = {}
         self._lost: str | None = None
+        self._announced = VERSION_4.version
         self._greeting: queue.SimpleQueue[m.NotifyConnectionStatusPost | None] = queue.SimpleQueue()
         threading.Thread(target=self._read, name=f"ndmp-client-{peer}", daemon=True).start()
 
@@ -96,7 +102,7 @@ class Client:
                 f"cannot connect to {peer} at {address[0]} port {address[1]}: {error}", ErrorCode.CONNECT
             ) from error
         client = cls(stream, peer, on_post, on_lost, reply_timeout)
-        client._await_greeting(connect_timeout)
+        client._announced = client._await_greeting(connect_timeout)
         return client
 
     def call(self, request: Struct, reply: type[Reply], timeout: float | None = None) -> Reply:
@@ -144,13 +150,36 @@ class Client:
             raise ConnectionLostError(f"{self.peer}: {self._lost}", ErrorCode.CONNECT)
         return answer
 
-    def open(self) -> None:
-        """Negotiate version 4."""
-        self.do(m.ConnectOpenRequest(4))
+    @property
+    def version(self) -> int:
+        """The version that is spoken."""
+        return self._endpoint.dialect.version
 
-    def login(self, user: str, password: str) -> None:
+    def open(self, versions: Mapping[int, Dialect] = VERSIONS) -> None:
+        """Negotiate: the first of `versions` that the server announced, or does not refuse.
+
+        Raises RemoteFaultError when it speaks none of them.
+        """
+        for version, dialect in versions.items():
+            if version > self._announced:
+                continue
+            try:
+                self.do(m.ConnectOpenRequest(version))
+            except ReplyError as error:
+                if error.code is not ErrorCode.ILLEGAL_ARGS:
+                    raise
+                continue
+            self._endpoint.dialect = dialect
+            return
+        spoken = " or ".join(str(version) for version in versions)
+        raise RemoteFaultError(
+            f"{self.peer} does not speak NDMP version {spoken}; it announced version {self._announced}",
+            ErrorCode.NOT_SUPPORTED,
+        )
+
+    def login(self, user: str, password: str, versions: Mapping[int, Dialect] = VERSIONS) -> None:
         """Open, and authenticate by MD5.  Raises ReplyError(NOT_AUTHORIZED) for a wrong password."""
-        self.open()
+        self.open(versions)
         attributes = self.call(m.ConfigGetAuthAttrRequest(AuthType.MD5), m.ConfigGetAuthAttrReply)
         proof = auth.digest(password.encode(), attributes.server_attr.challenge)
         self.do(m.ConnectClientAuthRequest(AuthData(AuthType.MD5, user.encode(), b"", proof)))
@@ -175,7 +204,8 @@ class Client:
         except OSError as error:
             self._lost = self._lost or f"the connection broke: {error}"
 
-    def _await_greeting(self, timeout: float) -> None:
+    def _await_greeting(self, timeout: float) -> int:
+        """The highest version that the server announces."""
         try:
             greeting = self._greeting.get(timeout=timeout)
         except queue.Empty:
@@ -184,6 +214,7 @@ class Client:
             self.close()
             reason = greeting.text_reason.decode("utf-8", "replace") if greeting else "it said nothing"
             raise ConnectionLostError(f"{self.peer} refused the connection: {reason}", ErrorCode.CONNECT)
+        return greeting.protocol_version
 
     def _read(self) -> None:
         reason = "the peer closed the connection"

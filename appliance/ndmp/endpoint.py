@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from appliance.ndmp.declare import CODES, REGISTRY, Kind
+from appliance.ndmp.declare import REGISTRY, Kind
+from appliance.ndmp.dialect import VERSION_4, Dialect
 from appliance.ndmp.enums import ErrorCode, MessageType
-from appliance.ndmp.errors import LocalMisuseError, RemoteFaultError
 from appliance.ndmp.framing import RecordReader, frame
 from appliance.ndmp.xdr import Struct, XdrError
 
@@ -23,7 +23,10 @@ _HEADER = struct.Struct(">6I")
 
 @dataclass(frozen=True)
 class Received:
-    """A message from the peer.  `raw` is its body; `error` the header's error, with which no body comes."""
+    """A message from the peer.
+
+    `raw` is its body in the words of `dialect`; `error` the header's error, with which no body comes.
+    """
 
     sequence: int
     code: int
@@ -31,6 +34,7 @@ class Received:
     reply_to: int
     error: int
     raw: bytes
+    dialect: Dialect = VERSION_4
 
     @property
     def name(self) -> str:
@@ -40,16 +44,17 @@ class Received:
 
     def body(self) -> Struct:
         """The decoded body.  Raises XdrError, or RemoteFaultError(NOT_SUPPORTED) for an unknown message."""
-        cls = REGISTRY.get((self.kind, self.code))
-        if cls is None:
-            raise RemoteFaultError(f"message {self.code:#x} is not known", ErrorCode.NOT_SUPPORTED)
-        return cls.from_bytes(self.raw)
+        return self.dialect.body(self.kind, self.code, self.raw)
 
 
 class Endpoint:
-    """Sequence numbers and coding of one end.  Sending is safe from several threads."""
+    """Sequence numbers and coding of one end.  Sending is safe from several threads.
+
+    `dialect` is the version that is spoken; the messages before the choice are the same in all of them.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self.dialect = VERSION_4
         self._clock = clock
         self._records = RecordReader()
         self._sequence = 0
@@ -72,28 +77,40 @@ class Endpoint:
             if kind not in (MessageType.REQUEST, MessageType.REPLY):
                 continue
             messages.append(
-                Received(sequence, code, _kind_of(kind, code), reply_to, error, record[_HEADER.size :])
+                Received(
+                    sequence,
+                    code,
+                    _kind_of(kind, code),
+                    reply_to,
+                    error,
+                    record[_HEADER.size :],
+                    self.dialect,
+                )
             )
         return messages
 
     def request(self, body: Struct) -> tuple[int, bytes]:
         """A request's sequence number and bytes."""
-        return self._message(_code(body, Kind.REQUEST), MessageType.REQUEST, 0, 0, body.to_bytes())
+        code = self.dialect.code(body, Kind.REQUEST)
+        return self._message(code, MessageType.REQUEST, 0, 0, self.dialect.encode(body))
 
     def post(self, body: Struct) -> bytes:
         """A post's bytes."""
-        return self.raw_post(_code(body, Kind.POST), body.to_bytes())
+        code = self.dialect.code(body, Kind.POST)
+        return self._message(code, MessageType.REQUEST, 0, 0, self.dialect.encode(body))[1]
 
     def raw_post(self, code: int, raw: bytes) -> bytes:
-        """A post whose body was encoded elsewhere: file history is passed on as it came."""
-        return self._message(code, MessageType.REQUEST, 0, 0, raw)[1]
+        """A post whose body was encoded elsewhere, as version 4: file history is passed on as it came."""
+        return self._message(code, MessageType.REQUEST, 0, 0, self.dialect.translate_post(code, raw))[1]
 
     def reply(self, to: Received, body: Struct) -> bytes:
         """The reply to a request."""
-        return self._message(_code(body, Kind.REPLY), MessageType.REPLY, to.sequence, 0, body.to_bytes())[1]
+        code = self.dialect.code(body, Kind.REPLY)
+        return self._message(code, MessageType.REPLY, to.sequence, 0, self.dialect.encode(body))[1]
 
     def error_reply(self, to: Received, code: ErrorCode) -> bytes:
         """A reply that is a header with an error and no body (draft, 2.7)."""
+        code = self.dialect.error(code)
         return self._message(to.code, MessageType.REPLY, to.sequence, code, b"")[1]
 
     def _message(
@@ -104,13 +121,6 @@ class Endpoint:
             sequence = self._sequence
         head = _HEADER.pack(sequence, int(self._clock()) & 0xFFFFFFFF, kind, code, reply_to, error)
         return sequence, frame(head + raw)
-
-
-def _code(body: Struct, kind: Kind) -> int:
-    declared = CODES.get(type(body))
-    if declared is None or declared[0] is not kind:
-        raise LocalMisuseError(f"{type(body).__name__} is no {kind.value}")
-    return declared[1]
 
 
 def _kind_of(kind: int, code: int) -> Kind:

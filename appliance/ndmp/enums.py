@@ -130,6 +130,7 @@ class MoverPauseReason(IntEnum):
     EOM = 1
     EOF = 2
     SEEK = 3
+    MEDIA_ERROR = 4  # version 3 only; in version 4 the mover halts
     EOW = 5
 
 

@@ -7,6 +7,7 @@ the rule that whatever a request sets off is told after the reply to it.
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
 import threading
 from collections.abc import Callable, Mapping
@@ -18,16 +19,21 @@ import structlog
 from appliance.ndmp import auth
 from appliance.ndmp import messages as m
 from appliance.ndmp.declare import CODES, REGISTRY, Kind
+from appliance.ndmp.dialect import VERSION_4
 from appliance.ndmp.endpoint import Endpoint, Received
 from appliance.ndmp.enums import AuthType, ConnectionReason, ErrorCode, LogType
 from appliance.ndmp.errors import NdmpError, RefusalError, RemoteFaultError
 from appliance.ndmp.framing import RECORD_LENGTH_MAX
 from appliance.ndmp.states import SESSION, Machine, SessionEvent, SessionState
 from appliance.ndmp.types import CHALLENGE_LENGTH, AuthAttr
+from appliance.ndmp.version3 import VERSION_3
 from appliance.ndmp.xdr import Struct, UnknownValueError
 
-VERSION = 4
-"""The only version spoken so far; others are refused by negotiation."""
+VERSION = VERSION_4.version
+"""The highest version, which the server announces."""
+
+DIALECTS = {dialect.version: dialect for dialect in (VERSION_4, VERSION_3)}
+"""The versions that are spoken; others are refused by negotiation (draft, 3.1.1)."""
 
 BEFORE_AUTHENTICATION = frozenset(
     {
@@ -154,6 +160,8 @@ class Session:
         self._services.clear()
 
     def _request(self, message: Received) -> None:
+        # What came along with CONNECT_OPEN, in one packet, is of the version that it chose.
+        message = dataclasses.replace(message, dialect=self.endpoint.dialect)
         if message.code == CODES[m.ConnectCloseRequest][1]:
             self.machine.fire(SessionEvent.CLOSE)
             return
@@ -189,7 +197,7 @@ class Session:
 
     def _admit(self, message: Received) -> type[Struct]:
         """The request's class, if the peer may send it now.  Raises NdmpError."""
-        cls = REGISTRY.get((Kind.REQUEST, message.code))
+        cls = message.dialect.message(Kind.REQUEST, message.code)
         if cls is not m.ConnectOpenRequest:
             self.machine.fire(SessionEvent.OTHER)
         if cls not in BEFORE_AUTHENTICATION:
@@ -220,9 +228,13 @@ class Session:
 
     def _open(self, request: m.ConnectOpenRequest) -> m.ConnectOpenReply:
         self.machine.check(SessionEvent.OPEN)
-        if request.protocol_version != VERSION:
+        dialect = DIALECTS.get(request.protocol_version)
+        # Between nodes there are messages that only version 4 has room for.
+        if dialect is None or (self._accounts is None and dialect is not VERSION_4):
             raise RefusalError(ErrorCode.ILLEGAL_ARGS, f"version {request.protocol_version} is not spoken")
         self.machine.fire(SessionEvent.OPEN)
+        self.endpoint.dialect = dialect
+        self.log = self.log.bind(version=dialect.version)
         return m.ConnectOpenReply()
 
     def _auth_attributes(self, request: m.ConfigGetAuthAttrRequest) -> m.ConfigGetAuthAttrReply:

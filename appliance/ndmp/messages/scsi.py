@@ -48,6 +48,35 @@ class ScsiGetStateReply(Struct):
     target_lun: U16 = 0
 
 
+@request(0x203)
+class ScsiSetTargetRequest(Struct):
+    """Choose a device by its address on a bus; version 3 only."""
+
+    device: Opaque = b""
+    target_controller: U16 = 0
+    target_id: U16 = 0
+    target_lun: U16 = 0
+
+
+@reply(0x203)
+class ScsiSetTargetReply(Struct):
+    """Answer to ScsiSetTargetRequest."""
+
+    error: ErrorCode = ErrorCode.NO_ERR
+
+
+@request(0x205)
+class ScsiResetBusRequest(Struct):
+    """Reset the open device's bus; version 3 only."""
+
+
+@reply(0x205)
+class ScsiResetBusReply(Struct):
+    """Answer to ScsiResetBusRequest."""
+
+    error: ErrorCode = ErrorCode.NO_ERR
+
+
 @request(0x204)
 class ScsiResetDeviceRequest(Struct):
     """Reset the open device."""
