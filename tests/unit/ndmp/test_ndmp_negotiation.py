@@ -61,9 +61,9 @@ def test_a_server_of_version_3_is_spoken_to_in_version_3(announces: int) -> None
 @pytest.mark.parametrize(("announces", "speaks"), [(2, 2), (4, 2)])
 def test_a_server_of_version_2_is_refused_in_words(announces: int, speaks: int) -> None:
     """The error says who speaks what."""
-    with foreign_server(announces, speaks) as client:
-        with pytest.raises(RemoteFaultError, match="filer does not speak NDMP version 4 or 3; it announced"):
-            client.open()
+    refusal = pytest.raises(RemoteFaultError, match="filer does not speak NDMP version 4 or 3; it announced")
+    with foreign_server(announces, speaks) as client, refusal:
+        client.open()
 
 
 def test_sessions_of_both_versions_live_side_by_side() -> None:
