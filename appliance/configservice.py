@@ -54,10 +54,9 @@ class ConfigService:
         self._changers = changers
         self._auth_types = tuple(auth_types)
         self._authorized = authorized
-        self._extensions_told = False
 
     def handlers(self) -> Mapping[type[Struct], Handler]:
-        """The requests of the CONFIG interface but CONFIG_GET_AUTH_ATTR."""
+        """The requests of the CONFIG interface but CONFIG_GET_AUTH_ATTR and those of extensions."""
         return {
             m.ConfigGetHostInfoRequest: self._host_info,
             m.ConfigGetServerInfoRequest: self._server_info,
@@ -66,8 +65,6 @@ class ConfigService:
             m.ConfigGetFsInfoRequest: self._file_systems,
             m.ConfigGetTapeInfoRequest: self._tape_info,
             m.ConfigGetScsiInfoRequest: self._scsi_info,
-            m.ConfigGetExtListRequest: self._get_extensions,
-            m.ConfigSetExtListRequest: self._set_extensions,
         }
 
     def close(self) -> None:
@@ -105,21 +102,6 @@ class ConfigService:
 
     def _scsi_info(self, _: m.ConfigGetScsiInfoRequest) -> m.ConfigGetScsiInfoReply:
         return m.ConfigGetScsiInfoReply(scsi_info=_asked(self._changers, "changers"))
-
-    def _get_extensions(self, _: m.ConfigGetExtListRequest) -> m.ConfigGetExtListReply:
-        self._extensions_told = True
-        return m.ConfigGetExtListReply()
-
-    def _set_extensions(self, request: m.ConfigSetExtListRequest) -> m.ConfigSetExtListReply:
-        """No extension is offered to DMAs yet; choosing none is fine (draft, 2.5.4)."""
-        if not self._extensions_told:
-            raise RefusalError(ErrorCode.PRECONDITION, "the list of extensions was not asked for")
-        if request.accepted:
-            raise RefusalError(
-                ErrorCode.CLASS_NOT_SUPPORTED,
-                f"extension class {request.accepted[0].class_id:#x} is not offered",
-            )
-        return m.ConfigSetExtListReply()
 
 
 def host_id(hostname: str, machine_id: Path = MACHINE_ID) -> str:

@@ -62,6 +62,19 @@ class EntryService(DataService):
         """The mover's endpoint, as the DMA gave it; LOCAL before."""
         return self._mover if self.machine.state is not DataState.IDLE else Address()
 
+    def prepare(self, request: m.CabDataConnPrepareRequest) -> None:
+        """Cluster Aware Backup: say early whether the path can be saved.
+
+        Where the data will come from needs no choosing here: the connection server holds the one channel,
+        whoever owns the files.  Raises RefusalError, with a line in the log.
+        """
+        self._check_butype(request.butype_name)
+        paths = [pair.value for pair in request.env if pair.name == b"FILESYSTEM"]
+        try:
+            self._fresh_map().parts(clean_path(paths[-1] if paths else b""))
+        except (RefusalError, PathNotFoundError) as error:
+            raise self._refuse(ErrorCode.ILLEGAL_ARGS, str(error)) from error
+
     def backup(self, butype: bytes) -> Callable[[], DataHaltReason]:
         """Look the path up, and return what runs the backup.  Raises RefusalError, with a line in the log."""
         self._check_butype(butype)

@@ -12,6 +12,7 @@ from appliance.accounts import load_accounts
 from appliance.config import Cluster, FileServer, Ndmp, NodeConfig
 from appliance.configservice import ConfigService
 from appliance.errors import SpanreelError
+from appliance.extensionservice import CAB, ECHO, Extensions, ExtensionService
 from appliance.fileserver.entry import EntryService
 from appliance.fileserver.gns_service import GnsService
 from appliance.fileserver.owner import OwnerService
@@ -86,7 +87,9 @@ class FileServerRole:
         del stream
         name = self._config.node.name
         session.add(ConfigService(name, fs_info=_file_systems, butypes=lambda: BUTYPES))
-        session.add(EntryService(session, self._maps, self._peers, session.log))
+        entry = EntryService(session, self._maps, self._peers, session.log)
+        session.add(entry)
+        session.add(ExtensionService(Extensions((ECHO, CAB)), entry.prepare))
 
     def _cluster(self, session: Session, stream: socket.socket) -> None:
         identity = accept_peer(stream, FILE_SERVER)

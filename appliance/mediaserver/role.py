@@ -8,6 +8,7 @@ from appliance.accounts import load_accounts
 from appliance.config import MediaServer, Ndmp, NodeConfig
 from appliance.configservice import ConfigService
 from appliance.errors import InfrastructureError
+from appliance.extensionservice import ECHO, Extensions, ExtensionService
 from appliance.mediaserver.libraries import Libraries
 from appliance.mediaserver.mover_service import MoverService
 from appliance.mediaserver.scsi_service import ScsiService
@@ -33,6 +34,7 @@ def media_setup(libraries: Libraries, hostname: str, address: str, *, strict: bo
                 authorized=lambda: session.machine.state is SessionState.AUTHORIZED,
             )
         )
+        session.add(ExtensionService(Extensions((ECHO,))))
         session.add(ScsiService(libraries, session.log))
         session.add(tape)
         # Last, so that it is closed first: the stream lets go of the drive before the drive is closed.

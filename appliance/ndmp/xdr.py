@@ -101,6 +101,11 @@ class Cursor:
         self.position = end + (-length & 3)
         return self.data[start:end]
 
+    @property
+    def at_end(self) -> bool:
+        """Whether all bytes were consumed."""
+        return self.position >= len(self.data)
+
     def finish(self) -> None:
         """Raise XdrError unless all bytes were consumed."""
         left = len(self.data) - self.position

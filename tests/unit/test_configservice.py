@@ -83,19 +83,6 @@ def test_lists_are_asked_for_each_time() -> None:
     assert answer(service, m.ConfigGetTapeInfoRequest()) == m.ConfigGetTapeInfoReply(tape_info=tuple(devices))
 
 
-def test_no_extension_is_offered() -> None:
-    """The list is empty, must be asked for first, and choosing none is fine (draft, 2.5.4)."""
-    service = ConfigService("media1")
-    with pytest.raises(RefusalError) as early:
-        answer(service, m.ConfigSetExtListRequest())
-    assert early.value.code is ErrorCode.PRECONDITION
-    assert answer(service, m.ConfigGetExtListRequest()) == m.ConfigGetExtListReply()
-    assert answer(service, m.ConfigSetExtListRequest()) == m.ConfigSetExtListReply()
-    with pytest.raises(RefusalError) as strange:
-        answer(service, m.ConfigSetExtListRequest((m.ClassVersion(0x2050, 1),)))
-    assert strange.value.code is ErrorCode.CLASS_NOT_SUPPORTED
-
-
 def test_accounts_must_be_secret(tmp_path: Path) -> None:
     """A file that others can read is refused; a private one gives the passwords."""
     path = tmp_path / "accounts.toml"

@@ -6,6 +6,7 @@ from appliance.ndmp import extension as extension
 from appliance.ndmp.messages.config import *  # noqa: F403
 from appliance.ndmp.messages.connect import *  # noqa: F403
 from appliance.ndmp.messages.data import *  # noqa: F403
+from appliance.ndmp.messages.extensions import *  # noqa: F403
 from appliance.ndmp.messages.fh import *  # noqa: F403
 from appliance.ndmp.messages.log import *  # noqa: F403
 from appliance.ndmp.messages.mover import *  # noqa: F403

@@ -182,3 +182,19 @@ def test_no_symbolic_link_leads_a_backup_out_of_its_part(cluster: Cluster) -> No
     dma, _, reason = cluster.backup("fs1", b"/home/out/passwd")
     assert reason is DataHaltReason.INTERNAL_ERROR
     assert dma.log[-1].endswith("nothing was saved: /home/out/passwd is not there")
+
+
+def test_a_cluster_aware_dma_learns_early_what_cannot_be_saved(cluster: Cluster) -> None:
+    """CAB's prepare checks backup type and path; the backup that follows works as any other."""
+    seed(cluster)
+    dma = cluster.dma("fs2")
+    dma.client.call(m.ConfigGetExtListRequest(), m.ConfigGetExtListReply)
+    dma.client.do(m.ConfigSetExtListRequest((m.ClassVersion(m.CAB_CLASS, 1),)))
+    dma.client.do(m.CabDataConnPrepareRequest(b"tar", (Pval(b"FILESYSTEM", b"/projects"),)))
+    for butype, path in ((b"tar", b"/nowhere"), (b"zip", b"/projects")):
+        with pytest.raises(ReplyError) as refused:
+            dma.client.do(m.CabDataConnPrepareRequest(butype, (Pval(b"FILESYSTEM", path),)))
+        assert refused.value.code is ErrorCode.ILLEGAL_ARGS
+    _, mover, reason = cluster.backup("fs2", b"/projects")
+    assert reason is DataHaltReason.SUCCESSFUL
+    assert "projects/media/b.bin" in members(mover.image)

@@ -9,12 +9,13 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from hypothesis import strategies as st
 
-from appliance.ndmp import messages  # noqa: F401  (declares every message)
+from appliance.ndmp import messages
 from appliance.ndmp.enums import AddressType, AuthType, FsType
 from appliance.ndmp.types import Address, AuthAttr, AuthData, FileName, TcpAddress
 from appliance.ndmp.xdr import U8, U16, U32, U64, Struct
 
 LARGEST = {U8: 0xFF, U16: 0xFFFF, U32: 0xFFFFFFFF, U64: 0xFFFFFFFFFFFFFFFF}
+ECHOES = (messages.TestEchoRequest, messages.TestEchoReply)
 WORDS = st.binary(max_size=9)
 
 
@@ -35,7 +36,9 @@ def structures(cls: type[Struct]) -> st.SearchStrategy[Struct]:
     """Any value of a declared structure."""
     hints = get_type_hints(cls, include_extras=True)
     hints.pop("codec", None)
-    return st.builds(cls, **{name: values(hint) for name, hint in hints.items()})
+    hints.pop("echo_short", None)
+    more = {"echo_short": st.none() | values(U16)} if cls in ECHOES else {}
+    return st.builds(cls, **{name: values(hint) for name, hint in hints.items()}, **more)
 
 
 def _addresses() -> st.SearchStrategy[Any]:

@@ -8,10 +8,11 @@ from pathlib import Path
 from test_ndmp_layouts import layout
 
 from appliance.ndmp.declare import REGISTRY
+from appliance.ndmp.extension import CLASS_ID
 from appliance.ndmp.xdr import codec_of
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "extension.md").read_text(encoding="utf-8")
-OWN = {key: cls for key, cls in REGISTRY.items() if key[1] >= 0x10000}
+OWN = {key: cls for key, cls in REGISTRY.items() if key[1] >> 16 == CLASS_ID}
 TYPES = {
     **dict.fromkeys(["ndmp_error", "ndmp_data_operation", "u_long"], "4"),
     "ndmp_u_quad": "8",
