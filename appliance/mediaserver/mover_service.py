@@ -12,7 +12,7 @@ comes, nothing fits.  Profile strict is the draft to the letter.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
@@ -48,6 +48,9 @@ RECORD_SIZE_DEFAULT = 10240
 
 CONNECTION_TIMEOUT_S = 2.0
 """A connection that the data server has reported is at most a network's delay and a thread's turn away."""
+
+WINDOW_FIRST = 4
+"""From this version on the window is set before MOVER_LISTEN; in version 3 after it."""
 
 NO_WINDOW = Window()
 NOBODY = Address()
@@ -85,9 +88,19 @@ class MoverService:
     """
 
     def __init__(
-        self, poster: Poster, tape: TapeService, address: str, log: Any = None, *, strict: bool = False
+        self,
+        poster: Poster,
+        tape: TapeService,
+        address: str,
+        log: Any = None,
+        *,
+        strict: bool = False,
+        version: Callable[[], int] = lambda: 4,
     ) -> None:
-        """`address`: the node's own, where data connections are listened for and made from."""
+        """`address`: the node's own, where data connections are listened for and made from.
+
+        `version` tells what the session speaks: it is agreed on after the service is made.
+        """
         self.log = log or structlog.get_logger()
         self.machine: Machine[MoverState, MoverEvent] = Machine("MOVER", MOVER, MoverState.IDLE)
         self.lock = self.machine.changed
@@ -97,6 +110,7 @@ class MoverService:
         self._tape = tape
         self._address = address
         self._strict = strict
+        self._version = version
         self._stream: MoverStream | None = None
         # Streams that were aborted may still wait for their last SCSI command.
         self._streams: list[MoverStream] = []
@@ -223,12 +237,18 @@ class MoverService:
         return m.MoverSetWindowReply()
 
     def _check_late_window(self, window: Window) -> None:
-        """In LISTEN a window is legal if it is the first one: version 3's order.
+        """In version 3 the window comes in LISTEN.  DMAs that learned it there send their first one so in 4.
 
         Raises RefusalError(ILLEGAL_STATE).
         """
+        if self._window_comes_late:
+            return
         if self._strict or self.variables.window.is_set or not window.is_set:
             raise RefusalError(ErrorCode.ILLEGAL_STATE, "MOVER: the window was to be set before MOVER_LISTEN")
+
+    @property
+    def _window_comes_late(self) -> bool:
+        return self._version() < WINDOW_FIRST
 
     def _put_window(self, window: Window) -> None:
         self.variables.window = window
@@ -274,7 +294,7 @@ class MoverService:
         drive = self._check_drive(mode)
         self._default_record_size()
         window = self.variables.window
-        if self._strict:
+        if self._strict and not self._window_comes_late:
             self._need_window()
         if not window.fits(mode, self.record_size):
             raise RefusalError(ErrorCode.PRECONDITION, f"{window} does not fit records of {self.record_size}")

@@ -38,7 +38,9 @@ def media_setup(libraries: Libraries, hostname: str, address: str, *, strict: bo
         session.add(ScsiService(libraries, session.log))
         session.add(tape)
         # Last, so that it is closed first: the stream lets go of the drive before the drive is closed.
-        session.add(MoverService(session, tape, address, session.log, strict=strict))
+        session.add(
+            MoverService(session, tape, address, session.log, strict=strict, version=lambda: session.version)
+        )
 
     return setup
 

@@ -117,6 +117,11 @@ class Session:
         """Whether the session has ended."""
         return self.machine.state is SessionState.CLOSED
 
+    @property
+    def version(self) -> int:
+        """The version that is spoken."""
+        return self.endpoint.dialect.version
+
     def add(self, service: Service) -> None:
         """Give the session a service."""
         self._services.append(service)

@@ -29,7 +29,7 @@ from appliance.ndmp.enums import (
     TapeUnsupported,
 )
 from appliance.ndmp.errors import LocalMisuseError
-from appliance.ndmp.types import Address, TcpAddress
+from appliance.ndmp.types import Address, Name, TcpAddress
 from appliance.ndmp.xdr import (
     U16,
     U32,
@@ -304,8 +304,37 @@ def _butypes(body: m.ConfigGetButypeInfoReply, convert: Callable[[int], int]) ->
     return dataclasses.replace(body, butype_info=tuple(infos))
 
 
+def _name_down(name: Name) -> Name:
+    """An nlist entry: version 3 puts the original path after the directory when there is no new name."""
+    target = name.destination_path + (b"/" + name.name if name.name else b"")
+    original = name.original_path.lstrip(b"/")
+    if not original:
+        return dataclasses.replace(name, destination_path=target, name=b"")
+    if target.endswith(b"/" + original):
+        directory = target[: -len(original)].rstrip(b"/") or b"/"
+        return dataclasses.replace(name, destination_path=directory, name=b"")
+    return dataclasses.replace(name, destination_path=b"", name=target)
+
+
+def _name_up(name: Name) -> Name:
+    """The target is the directory and the new name, else the directory and the original path.
+
+    DMAs put slashes into new names, with nothing in the directory (ndmjob).
+    """
+    below = (name.name or name.original_path).lstrip(b"/")
+    directory = name.destination_path.rstrip(b"/")
+    return dataclasses.replace(
+        name, destination_path=directory + b"/" + below if below else directory or b"/", name=b""
+    )
+
+
+_RECOVER = (m.DataStartRecoverRequest, m.DataStartRecoverFilehistRequest)
+
+
 def _to_wire(body: Struct) -> Struct:
     """The structure that says in version 3 what `body` says in version 4."""
+    if isinstance(body, _RECOVER):
+        return dataclasses.replace(body, nlist=tuple(map(_name_down, body.nlist)))
     if isinstance(body, m.ConfigGetButypeInfoReply):
         body = _butypes(body, _attributes_down)
     wire = WIRES.get(type(body))
@@ -328,6 +357,8 @@ def _from_wire(cls: type[Struct], found: Any) -> Struct:
     """Version 4's message for a structure of version 3."""
     if isinstance(found, m.ConfigGetButypeInfoReply):
         return _butypes(found, _attributes_up)
+    if isinstance(found, _RECOVER):
+        return dataclasses.replace(found, nlist=tuple(map(_name_up, found.nlist)))
     if type(found) is cls:
         return found
     names = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]

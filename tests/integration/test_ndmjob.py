@@ -47,11 +47,11 @@ class Witness:
     info: dict[str, Any]
     folder: Path
 
-    def agent(self, name: str) -> str:
-        """A node in ndmjob's words: version 4, MD5."""
+    def agent(self, name: str, version: int = 4) -> str:
+        """A node in ndmjob's words: version, MD5."""
         node = next(each for each in self.info["nodes"] if each["name"] == name)
         user, password = node["ndmp_user"], node["ndmp_password"]
-        return f"{node['address']}:{node['ndmp_port']}/4m,{user},{password}"
+        return f"{node['address']}:{node['ndmp_port']}/{version}m,{user},{password}"
 
     @property
     def drive(self) -> str:

@@ -34,7 +34,7 @@ from appliance.ndmp.enums import (
 )
 from appliance.ndmp.errors import LocalMisuseError, RemoteFaultError
 from appliance.ndmp.session import Accounts, Session
-from appliance.ndmp.types import Address, Pval, TcpAddress
+from appliance.ndmp.types import Address, Name, Pval, TcpAddress
 from appliance.ndmp.version3 import ERRORS, VERSION_3, WIRES
 from appliance.ndmp.xdr import Struct, XdrError
 
@@ -148,6 +148,13 @@ def test_every_recovery_status_comes_back() -> None:
     )
 
 
+CONVERTED = (
+    m.ConfigGetButypeInfoReply,
+    m.DataStartRecoverRequest,
+    m.DataStartRecoverFilehistRequest,
+)
+"""The same layout, with another meaning: each has a test of its own."""
+
 SAME = sorted(
     (cls for (_, code), cls in REGISTRY.items() if code < 0x10000 and cls not in WIRES),
     key=lambda cls: cls.__name__,
@@ -159,7 +166,7 @@ SAME = sorted(
 def test_all_other_messages_are_version_4s(cls: type[Struct], data: st.DataObject) -> None:
     """What is in no table has the same bytes in both versions, but for errors and attributes."""
     body = data.draw(structures(cls))
-    if getattr(body, "error", None) in ERRORS or cls is m.ConfigGetButypeInfoReply:
+    if getattr(body, "error", None) in ERRORS or cls in CONVERTED:
         return
     raw = VERSION_3.encode(body)
     assert raw == body.to_bytes()
@@ -188,6 +195,44 @@ def test_garbage_is_a_fault_of_the_peer(cls: type[Struct], raw: bytes) -> None:
         VERSION_3.decode(cls, raw)
     except XdrError:
         return
+
+
+@pytest.mark.parametrize(
+    ("wire", "target"),
+    [
+        (Name(b"/a/b", b"/restored"), b"/restored/a/b"),
+        (Name(b"a/b", b"/restored/"), b"/restored/a/b"),
+        (Name(b"/a/b", b"/restored", b"c"), b"/restored/c"),
+        (Name(b"/a/b", b"", b"/restored/c"), b"/restored/c"),
+        (Name(b"/a/b", b""), b"/a/b"),
+        (Name(b"", b"/restored"), b"/restored"),
+        (Name(b"", b""), b"/"),
+    ],
+)
+def test_a_target_is_put_together_as_version_3_says(wire: Name, target: bytes) -> None:
+    """Directory and new name, or directory and original path; ndmjob's new names hold slashes."""
+    raw = m.DataStartRecoverRequest((), (wire,), b"tar").to_bytes()
+    (name,) = VERSION_3.decode(m.DataStartRecoverRequest, raw).nlist  # type: ignore[attr-defined]
+    assert (name.original_path, name.destination_path, name.name) == (wire.original_path, target, b"")
+
+
+@pytest.mark.parametrize(
+    ("name", "wire"),
+    [
+        (Name(b"/a/b", b"/restored/a/b"), (b"/restored", b"")),
+        (Name(b"/a/b", b"/restored/a", b"b"), (b"/restored", b"")),
+        (Name(b"/a/b", b"/a/b"), (b"/", b"")),
+        (Name(b"/a/b", b"/restored/c"), (b"", b"/restored/c")),
+        (Name(b"", b"/restored"), (b"/restored", b"")),
+    ],
+)
+def test_our_targets_reach_a_server_of_version_3(name: Name, wire: tuple[bytes, bytes]) -> None:
+    """What is written means the same target when it is read as version 3 says."""
+    raw = VERSION_3.encode(m.DataStartRecoverRequest((), (name,), b"tar"))
+    (sent,) = m.DataStartRecoverRequest.from_bytes(raw).nlist
+    assert (sent.destination_path, sent.name) == wire
+    (read,) = VERSION_3.decode(m.DataStartRecoverRequest, raw).nlist  # type: ignore[attr-defined]
+    assert read.destination_path == name.destination_path + (b"/" + name.name if name.name else b"")
 
 
 class Talk3:
