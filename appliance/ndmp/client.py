@@ -6,6 +6,7 @@ One thread reads; replies go to their callers, posts to `on_post` in the order i
 from __future__ import annotations
 
 import queue
+import secrets
 import socket
 import ssl
 import threading
@@ -20,7 +21,7 @@ from appliance.ndmp.endpoint import Endpoint, Received
 from appliance.ndmp.enums import AuthType, ConnectionReason, ErrorCode
 from appliance.ndmp.errors import ConnectionLostError, NdmpError, RemoteFaultError, ReplyError
 from appliance.ndmp.framing import RECEIVE_SIZE
-from appliance.ndmp.types import AuthData
+from appliance.ndmp.types import CHALLENGE_LENGTH, AuthAttr, AuthData
 from appliance.ndmp.version3 import VERSION_3
 from appliance.ndmp.xdr import Struct
 
@@ -183,6 +184,21 @@ class Client:
         attributes = self.call(m.ConfigGetAuthAttrRequest(AuthType.MD5), m.ConfigGetAuthAttrReply)
         proof = auth.digest(password.encode(), attributes.server_attr.challenge)
         self.do(m.ConnectClientAuthRequest(AuthData(AuthType.MD5, user.encode(), b"", proof)))
+
+    def verify_server(self, user: str, password: str) -> None:
+        """Have the server prove that it knows the account's password; after `login` (draft, 3.1.4).
+
+        Raises ReplyError when it does not offer that, RemoteFaultError(NOT_AUTHORIZED) for a wrong proof.
+        """
+        challenge = secrets.token_bytes(CHALLENGE_LENGTH)
+        asked = m.ConnectServerAuthRequest(AuthAttr(AuthType.MD5, challenge))
+        proof = self.call(asked, m.ConnectServerAuthReply).server_result
+        known = proof.type is AuthType.MD5 and auth.verify(password.encode(), challenge, proof.digest)
+        if not known or proof.user != user.encode():
+            raise RemoteFaultError(
+                f"{self.peer} does not know the password of {user!r}: it is not the server it should be",
+                ErrorCode.NOT_AUTHORIZED,
+            )
 
     def close(self) -> None:
         """Say goodbye and end the connection; safe to call twice."""

@@ -17,6 +17,7 @@ from appliance.ndmp.framing import RECEIVE_SIZE
 from appliance.ndmp.server import NdmpServer
 from appliance.ndmp.session import Accounts, Session
 from appliance.ndmp.version3 import VERSION_3
+from appliance.ndmp.xdr import Struct
 
 HOST = "127.0.0.1"
 WAIT_S = 20
@@ -99,5 +100,28 @@ def test_sessions_of_both_versions_live_side_by_side() -> None:
                 assert post.body() == m.NotifyDataHaltedPost(DataHaltReason.ABORTED)
                 raw.append(len(post.raw))
             assert raw == [4, 16, 4]
+    finally:
+        server.stop()
+
+
+class _Nothing:
+    def handlers(self) -> dict[type[Struct], object]:
+        return {}
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def test_a_server_proves_who_it_is() -> None:
+    """SERVER_AUTH by MD5: whoever does not know the account's password is found out (draft, 3.1.4)."""
+    server = NdmpServer((HOST, 0), lambda session, _: session.add(_Nothing()), accounts=ACCOUNTS)  # type: ignore[arg-type]
+    server.start()
+    try:
+        with Client.connect(server.address, "filer") as client:
+            client.login("dma", "secret")
+            client.verify_server("dma", "secret")
+            with pytest.raises(RemoteFaultError, match="filer does not know the password of 'dma'") as caught:
+                client.verify_server("dma", "another")
+            assert caught.value.code is ErrorCode.NOT_AUTHORIZED
     finally:
         server.stop()
