@@ -35,7 +35,12 @@ def media_setup(libraries: Libraries, hostname: str, address: str, *, strict: bo
             )
         )
         session.add(ExtensionService(Extensions((ECHO,))))
-        session.add(ScsiService(libraries, session.log))
+        scsi = ScsiService(libraries, session.log)
+        if strict:
+            # One device a session (draft, 3.3.1 and 3.4.1); DMAs want robot and drive in one.
+            scsi.has_other_device = lambda: tape.opened is not None
+            tape.has_other_device = lambda: scsi.is_open
+        session.add(scsi)
         session.add(tape)
         # Last, so that it is closed first: the stream lets go of the drive before the drive is closed.
         session.add(

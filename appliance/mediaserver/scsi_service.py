@@ -6,7 +6,7 @@ connection for tape and robot do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
@@ -31,6 +31,7 @@ class ScsiService:
         self.log = log or structlog.get_logger()
         self._libraries = libraries
         self._open_changer: tuple[Library, Unit, Transport] | None = None
+        self.has_other_device: Callable[[], bool] = lambda: False
 
     def handlers(self) -> Mapping[type[Struct], Handler]:
         """The requests of the SCSI interface."""
@@ -44,6 +45,11 @@ class ScsiService:
             m.ScsiExecuteCdbRequest: self._execute_cdb,
         }
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a changer is open in this session."""
+        return self._open_changer is not None
+
     def close(self) -> None:
         """End of the session: give the changer back."""
         opened, self._open_changer = self._open_changer, None
@@ -55,8 +61,8 @@ class ScsiService:
 
     def _open(self, request: m.ScsiOpenRequest) -> m.ScsiOpenReply:
         """Open without I/O to the device (draft, 3.3.1)."""
-        if self._open_changer is not None:
-            raise RefusalError(ErrorCode.DEVICE_OPENED, "a changer is open in this session")
+        if self.is_open or self.has_other_device():
+            raise RefusalError(ErrorCode.DEVICE_OPENED, "a device is open in this session")
         library, unit = self._libraries.changer(request.device)
         unit.claim(self)
         try:

@@ -37,12 +37,14 @@ class TapeService:
     Attributes:
         opened: the drive, while one is open.
         in_use: whether the mover holds the drive (LISTEN or ACTIVE); set by the mover.
+        has_other_device: whether the session has a changer open that forbids a drive (profile strict).
 
     """
 
     def __init__(self, libraries: Libraries, log: Any = None, *, strict: bool = False) -> None:
         self.opened: OpenDrive | None = None
         self.in_use: Callable[[], bool] = lambda: False
+        self.has_other_device: Callable[[], bool] = lambda: False
         self.log = log or structlog.get_logger()
         self._libraries = libraries
         self._strict = strict
@@ -77,8 +79,8 @@ class TapeService:
         return self.opened
 
     def _open(self, request: m.TapeOpenRequest) -> m.TapeOpenReply:
-        if self.opened is not None:
-            raise RefusalError(ErrorCode.DEVICE_OPENED, f"{self.opened.unit.name} is open in this session")
+        if self.opened is not None or self.has_other_device():
+            raise RefusalError(ErrorCode.DEVICE_OPENED, "a device is open in this session")
         library, unit = self._libraries.drive(request.device)
         unit.claim(self)
         try:
