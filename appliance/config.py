@@ -10,6 +10,7 @@ configuration must not import it.
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -209,7 +210,15 @@ class BackupServer(Section):
     record_size: Annotated[
         int, Field(ge=RECORD_SIZE_UNIT, le=RECORD_SIZE_MAX, multiple_of=RECORD_SIZE_UNIT)
     ] = RECORD_SIZE_DEFAULT
+    devices: Mapping[Label, Annotated[str, Field(min_length=1)]] = {}
     servers: tuple[NdmpServer, ...]
+
+    @model_validator(mode="after")
+    def _check_devices(self) -> Self:
+        strange = sorted(set(self.devices) - {self.changer, *self.drives})
+        if strange:
+            raise ValueError(f"devices: {', '.join(strange)}: neither the changer nor one of the drives")
+        return self
 
     @model_validator(mode="after")
     def _check_servers(self) -> Self:
@@ -220,6 +229,11 @@ class BackupServer(Section):
             if getattr(self, key) not in names:
                 raise ValueError(f"{key}: must be one of the servers: {', '.join(names)}")
         return self
+
+    def device(self, serial: str) -> bytes:
+        """The NDMP name of a device on the media server; Spanreel's own are named by kind and serial."""
+        kind = "changer" if serial == self.changer else "drive"
+        return os.fsencode(self.devices.get(serial) or f"{kind}:{serial}")
 
     def server(self, name: str) -> NdmpServer:
         """Return the server called `name`; raises ConfigurationError listing those there are."""

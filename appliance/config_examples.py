@@ -84,6 +84,10 @@ drives = ["VTLDRIVE1", "VTLDRIVE2"]
 writable = ["VTL001L5", "VTL002L5"]  # no other barcode is ever written
 record_size = 262144                 # bytes of a tape record: whole blocks of 512
 
+[backup_server.devices]              # NDMP names, if the media server is of another make; see its list
+VTLCHANGER1 = "changer:VTLCHANGER1"  # as Spanreel names them, without this section
+VTLDRIVE1 = "drive:VTLDRIVE1"
+
 [[backup_server.servers]]            # how to reach NDMP servers
 name = "fs1"
 address = "10.77.0.11"

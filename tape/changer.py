@@ -46,6 +46,8 @@ _RANGES = {
     ElementKind.DRIVE: (Field(0xFFFF, 14), Field(0xFFFF, 16)),
 }
 _PAGE_LENGTH = 18
+# READ ELEMENT STATUS (SMC-3, 6.11): element type code 0 is all of them, and counts have 16 bits.
+_ALL_KINDS, _ALL_ADDRESSES = 0, 0xFFFF
 _ASC_MEDIUM_CHANGED = 0x28
 
 
@@ -92,12 +94,17 @@ class Changer(ScsiDevice):
     def inventory(self) -> Inventory:
         """Ask for every element, one kind at a time (an answer for all kinds is malformed with tgt).
 
+        A library that refuses to answer for one kind (ndmjob's simulated robot) is asked for all at once.
+
         Raises:
             DeviceError: the library does not tell its addresses, or answers nonsense.
 
         """
         ranges = self._ranges = self._read_ranges()
-        found = {kind: self._elements(kind, addresses) for kind, addresses in ranges.items()}
+        try:
+            found = {kind: self._elements(kind, addresses) for kind, addresses in ranges.items()}
+        except IllegalRequestError:
+            found = self._all_elements()
         return Inventory(
             arms=found[ElementKind.ARM],
             slots=found[ElementKind.SLOT],
@@ -152,19 +159,25 @@ class Changer(ScsiDevice):
             start = max(found) + 1
         return tuple(found[address] for address in sorted(found))
 
+    def _all_elements(self) -> dict[ElementKind, tuple[Element, ...]]:
+        """Ask for whatever there is, of every kind, in one command."""
+        items = self._report(_ALL_KINDS, 0, _ALL_ADDRESSES, dvcid=0)
+        items.sort(key=lambda item: item.address)
+        return {kind: tuple(item for item in items if item.kind is kind) for kind in ElementKind}
+
     def _status(self, kind: ElementKind, start: int, count: int) -> list[Element]:
         """Ask for one portion; without the drives' identifiers where the library refuses them."""
         try:
-            return self._report(kind, start, count, dvcid=int(kind is ElementKind.DRIVE))
+            return self._report(kind.code, start, count, dvcid=int(kind is ElementKind.DRIVE))
         except IllegalRequestError:
             if kind is not ElementKind.DRIVE:
                 raise
-            return self._report(kind, start, count, dvcid=0)
+            return self._report(kind.code, start, count, dvcid=0)
 
-    def _report(self, kind: ElementKind, start: int, count: int, dvcid: int) -> list[Element]:
+    def _report(self, kind: int, start: int, count: int, dvcid: int) -> list[Element]:
         """Ask for one portion, again with more room if the first answer did not fit."""
-        values = {"voltag": 1, "element_type": kind.code, "start": start, "count": count, "dvcid": dvcid}
-        room = 2 * HEADER_LENGTH + count * _BYTES_PER_ELEMENT
+        values = {"voltag": 1, "element_type": kind, "start": start, "count": count, "dvcid": dvcid}
+        room = 2 * HEADER_LENGTH + min(count, ELEMENTS_PER_REQUEST) * _BYTES_PER_ELEMENT
         while True:
             cdb = READ_ELEMENT_STATUS.cdb(**values, allocation_length=room)
             data = self._patiently(cdb, data_in_length=room, timeout_s=STATUS_TIMEOUT_S).data

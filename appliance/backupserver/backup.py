@@ -123,13 +123,13 @@ class Backup:
             self._peers.events.history = None
             history.finish()
             self._totals.take_lines()
-        self._judge(root, halts)
-        self._totals.end(halts.moved, writing.environment)
+        self._totals.end(self._judged(root, halts, image), writing.environment)
 
-    def _judge(self, root: bytes, halts: Halts) -> None:
-        """Raise JobError unless everything that was sent is on tape."""
-        if halts.good and halts.processed == halts.moved:
-            return
+    def _judged(self, root: bytes, halts: Halts, image: Image) -> int:
+        """The bytes of the image.  Raises JobError unless everything that was sent is on tape."""
+        length = halts.agreed(image.record_size)
+        if halts.good and length is not None:
+            return length
         what = f"the backup of {show_path(root)} failed"
         if halts.good:
             raise JobError(
@@ -177,7 +177,8 @@ class Writing(Operation):
             self._rescue(self.abort())
             raise
         if halts.good:
-            self._end(halts.moved)
+            length = halts.agreed(self._image.record_size)
+            self._end(halts.moved if length is None else length)
         else:
             self._rescue(halts.moved)
         return halts

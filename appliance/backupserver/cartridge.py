@@ -37,11 +37,14 @@ class Tape:
         self,
         client: Client,
         serial: str,
+        device: bytes,
         *,
         now: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        """`device` is the drive's NDMP name."""
         self.serial = serial
+        self._device = device
         self.barcode = ""
         self._client = client
         self._now = now
@@ -58,7 +61,7 @@ class Tape:
         A drive that refuses has perhaps none threaded; if it matters, the robot's move will fail.
         """
         with contextlib.suppress(ReplyError):
-            self._client.do(m.TapeOpenRequest(f"drive:{self.serial}".encode(), TapeOpenMode.READ))
+            self._client.do(m.TapeOpenRequest(self._device, TapeOpenMode.READ))
             self._open = True
             self._mtio(MtioOp.OFF, 1)
         self.close()
@@ -81,7 +84,7 @@ class Tape:
         started = self._now()
         while True:
             try:
-                self._client.do(m.TapeOpenRequest(f"drive:{self.serial}".encode(), mode))
+                self._client.do(m.TapeOpenRequest(self._device, mode))
             except ReplyError as error:
                 limit = _PATIENCE_S.get(error.code)
                 if limit is None:
@@ -138,6 +141,13 @@ class Tape:
             if error.code is ErrorCode.EOF:
                 return b""
             raise
+
+    def was_end(self, record: bytes | None) -> bool:
+        """Whether what `read_record` returned was the end of data.
+
+        Some servers answer there as at a file mark (ndmjob's do), but no mark follows.
+        """
+        return record is None or (not record and not self.next_file())
 
     def next_file(self) -> bool:
         """Go behind the next file mark; False when there is none."""

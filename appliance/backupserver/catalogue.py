@@ -20,6 +20,9 @@ from appliance.errors import ConfigurationError, InfrastructureError
 BUSY_TIMEOUT_S = 60.0
 """A writer waits this long for another; a batch of file history takes one or two."""
 
+BUSY_RETRY_S = 0.01
+"""Between two tries to turn the write-ahead log on, which takes a millisecond."""
+
 CACHE_KIB = 64 << 10
 """Page cache of a connection: file history of some hundred thousand names is inserted without rereading."""
 
@@ -74,12 +77,28 @@ class Catalogue:
 
     def _prepare(self, durable: bool) -> None:
         self.connection.row_factory = sqlite3.Row
-        self.connection.execute("PRAGMA journal_mode = WAL")
+        self._write_ahead()
         self.connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         self.connection.execute("PRAGMA foreign_keys = ON")
         self.connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         self._migrate()
         self.uuid: str = self.connection.execute("SELECT uuid FROM catalogue").fetchone()[0]
+
+    def _write_ahead(self) -> None:
+        """Turn the write-ahead log on.
+
+        While another first starter does the same, SQLite says "locked" at once, whatever its time limit is.
+        """
+        deadline = time.monotonic() + BUSY_TIMEOUT_S
+        while True:
+            try:
+                self.connection.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                    raise
+                time.sleep(BUSY_RETRY_S)
+            else:
+                return
 
     def _migrate(self) -> None:
         scripts = migrations()

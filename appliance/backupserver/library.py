@@ -16,6 +16,7 @@ from appliance.ndmp import messages as m
 from appliance.ndmp.client import Client
 from appliance.ndmp.enums import CdbFlag, ErrorCode
 from appliance.ndmp.errors import NdmpError, ReplyError
+from appliance.text import show_path
 from tape.changer import Changer, Inventory
 from tape.elements import Element
 from tape.errors import CommandTimeoutError, DeviceError, TapeMisuseError, TransportError, UnitAttentionError
@@ -103,7 +104,7 @@ def free_slot(inventory: Inventory, element: Element) -> Element:
 
 
 class Library:
-    """The library that `backup_server.changer` and `backup_server.drives` name.
+    """The library that `backup_server.changer` and `backup_server.drives` name; `changer` is its NDMP name.
 
     `client` is a control session of its own: a session may hold one device open, robot or drive.
     """
@@ -111,7 +112,7 @@ class Library:
     def __init__(
         self,
         client: Client,
-        changer: str,
+        changer: bytes,
         drives: Sequence[str],
         *,
         now: Callable[[], float] = time.monotonic,
@@ -171,7 +172,7 @@ class Library:
 
     @contextmanager
     def _robot(self) -> Iterator[Changer]:
-        name = f"changer:{self._changer}"
+        name = show_path(self._changer)
         self._await_open(name)
         try:
             with NdmpScsiTransport(self._client, name) as transport:
@@ -186,7 +187,7 @@ class Library:
         started = self._now()
         while True:
             try:
-                self._client.do(m.ScsiOpenRequest(name.encode()))
+                self._client.do(m.ScsiOpenRequest(self._changer))
             except ReplyError as error:
                 if error.code is not ErrorCode.DEVICE_BUSY:
                     raise InfrastructureError(

@@ -15,8 +15,15 @@ from appliance.backupserver.events import Event
 from appliance.backupserver.peers import Peers
 from appliance.ndmp import messages as m
 from appliance.ndmp.client import Client
-from appliance.ndmp.enums import AddressType, DataHaltReason, MoverHaltReason, MoverMode
-from appliance.ndmp.errors import NdmpError
+from appliance.ndmp.enums import (
+    ALL_ONES,
+    AddressType,
+    DataHaltReason,
+    ErrorCode,
+    MoverHaltReason,
+    MoverMode,
+)
+from appliance.ndmp.errors import NdmpError, ReplyError
 from appliance.ndmp.xdr import Struct
 
 POLL_S: Final = 1.0
@@ -46,6 +53,15 @@ class Halts:
         """Whether both ended as they should."""
         return self.data is DataHaltReason.SUCCESSFUL and self.mover is MoverHaltReason.CONNECT_CLOSED
 
+    def agreed(self, record_size: int) -> int | None:
+        """The bytes of the image that both counted; None when their counts differ.
+
+        The padding of the last record is not the image's (draft, 3.6.1.1), yet some movers count it.
+        """
+        padding = self.moved - self.processed
+        padded = 0 < padding < record_size and self.moved % record_size == 0
+        return self.processed if padding == 0 or padded else None
+
 
 class Operation(ABC):
     """From MOVER_LISTEN to both STOPs."""
@@ -55,6 +71,7 @@ class Operation(ABC):
         self.data_halt: DataHaltReason | None = None
         self.mover_halt: MoverHaltReason | None = None
         self._halted_since: float | None = None
+        self._record_size = 1
 
     # -- what the services ask for -------------------------------------------------------------------
     @abstractmethod
@@ -74,13 +91,27 @@ class Operation(ABC):
         """Join the two services by a data connection; the tape stands where the window begins."""
         mover = self.peers.mover
         mover.do(m.MoverSetRecordSizeRequest(record_size))
-        window = m.MoverSetWindowRequest(offset, length)
+        self._record_size = record_size
         if mover.version >= WINDOW_FIRST:
-            mover.do(window)
+            self.set_window(offset, length)
         listening = mover.call(m.MoverListenRequest(mode, AddressType.TCP), m.MoverListenReply)
         if mover.version < WINDOW_FIRST:
-            mover.do(window)
+            self.set_window(offset, length)
         self.peers.data.do(m.DataConnectRequest(listening.connect_addr))
+
+    def set_window(self, offset: int, length: int) -> None:
+        """Set the mover's window; some movers take whole records only, where the image ends within one."""
+        mover, padding = self.peers.mover, -length % self._record_size
+        try:
+            mover.do(m.MoverSetWindowRequest(offset, length))
+        except ReplyError as error:
+            if (
+                error.code is not ErrorCode.ILLEGAL_ARGS
+                or not padding
+                or length > ALL_ONES - offset - padding
+            ):
+                raise
+            mover.do(m.MoverSetWindowRequest(offset, length + padding))
 
     def watch(self) -> Halts:
         """Serve events until both services have halted."""

@@ -61,7 +61,7 @@ def open_peers(context: Context, entry: str, leases: Leases) -> Iterator[Peers]:
         mover = stack.enter_context(connect(settings.server(settings.media), source, events.on_post))
         robot = stack.enter_context(connect(settings.server(settings.media), source))
         serial = take_drive(leases, settings.drives, context.screen)
-        library = Library(robot, settings.changer, settings.drives)
+        library = Library(robot, settings.device(settings.changer), settings.drives)
         shelf = Shelf(settings, context.catalogue, leases, library, mover, serial, context.screen.note)
         stack.callback(shelf.tape.close_quietly)
         yield Peers(data, mover, events, shelf)

@@ -239,7 +239,7 @@ class Reading(Operation):
             return
         self._paused = True
         self._mount(segment)
-        self.peers.mover.do(m.MoverSetWindowRequest(segment.start, segment.length or 0))
+        self.set_window(segment.start, segment.length or 0)
         self.peers.mover.do(m.MoverContinueRequest())
         self._paused = False
         self._send_reads()

@@ -50,7 +50,7 @@ class Shelf:
         serial: str,
         note: Note,
     ) -> None:
-        self.tape = Tape(client, serial)
+        self.tape = Tape(client, serial, settings.device(serial))
         self._settings = settings
         self._catalogue = catalogue
         self._leases = leases
@@ -165,7 +165,7 @@ class Shelf:
         self.tape.rewind()
         try:
             record = self.tape.read_record(RECORD_BYTES)
-            return None if record is None else Label.parse(record)
+            return None if record is None or self.tape.was_end(record) else Label.parse(record)
         except ForeignRecordError as error:
             raise UnusableError(f"holds {error}") from error
         except ReplyError as error:
@@ -204,7 +204,7 @@ class Shelf:
 
     def _at_end(self) -> bool:
         try:
-            return self.tape.read_record(RECORD_BYTES) is None
+            return self.tape.was_end(self.tape.read_record(RECORD_BYTES))
         except ReplyError:
             return False
 
@@ -225,7 +225,9 @@ class Shelf:
         """Whether a header of a dead job follows, or nothing: what may be written over."""
         try:
             record = self.tape.read_record(RECORD_BYTES)
-            return record is None or Header.parse(record).label == medium.uuid
+            if record is None or self.tape.was_end(record):
+                return True
+            return Header.parse(record).label == medium.uuid
         except (ForeignRecordError, ReplyError):
             return False
 
@@ -276,6 +278,6 @@ class Shelf:
         if holder is not None:
             raise JobError(f"{barcode} is in a drive in use: {holder}")
         try:
-            Tape(self._client, serial).eject()
+            Tape(self._client, serial, self._settings.device(serial)).eject()
         finally:
             self._leases.release(resource)
