@@ -55,6 +55,7 @@ def job(witness: Witness, entry: str, blocks: int, *words: str) -> str:
 @pytest.mark.parametrize("blocks", [126, 199], ids=["63 KiB", "an odd size"])
 def test_a_tree_over_several_cartridges(witness: Witness, blocks: int) -> None:
     """No byte is lost or doubled where one cartridge ends and the next begins, there and back."""
+    witness.clear()
     media = witness.agent(witness.info["tape"]["node"])
     changer = witness.info["tape"]["changer"]["ndmp_device"]
     said = witness.run(
