@@ -4,6 +4,7 @@
 #   make lab TOPOLOGY=process   the same without VMs or root, in seconds
 #   make test                   unit tests, the process lab, one main job on VMs
 #   make night                  everything on VMs
+#   make bench                  what it costs: memory, reply times, throughput; also in build/bench.json
 #   INSTALL=0 make ...          install nothing; name what is missing
 
 TOPOLOGY ?= vms
@@ -14,7 +15,7 @@ PYTEST = $(VENV)/bin/python -m pytest
 # What a topology needs installed; one of your own needs what VMs need.
 GROUP = $(if $(filter process,$(TOPOLOGY)),process,vms)
 
-.PHONY: lab test night unit integration e2e lint clean
+.PHONY: lab test night bench unit integration e2e lint clean
 
 lab:
 	@bootstrap/install $(GROUP)
@@ -25,6 +26,10 @@ test:
 	@$(MAKE) --no-print-directory unit integration e2e
 
 night: test
+
+bench:
+	@bootstrap/install test
+	@$(VENV)/bin/python -m tests.bench
 
 unit:
 	$(PYTEST) tests/unit
