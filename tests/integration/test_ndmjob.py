@@ -274,8 +274,10 @@ def test_one_file_by_index(witness: Witness, butype: str) -> None:
     assert OKAY in witness.job("fs1", "-c", "-C", "/", "-I", index, butype=butype)
     witness.clear()
     name = "/projects/media/large"
-    said = witness.job("fs2", "-x", "-C", "/restored/home", "-J", index, name, butype=butype)
+    said = witness.job("fs2", "-x", "-C", "/restored/home", "-J", index, name, "-vvvvvvvv", butype=butype)
     assert OKAY in said, said
+    # What it found in its index: the place in the image.
+    assert re.search(rf"fil\[0\] fi=[1-9]\d* {name}", said)
     assert "LOG_FILE messages: 1 OK, 0 ERROR, total 1 of 1" in said
     assert witness.tree(b"/restored/home" + name.encode())[b""][4] == witness.tree(name.encode())[b""][4]
 
