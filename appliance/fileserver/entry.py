@@ -83,10 +83,10 @@ class EntryService(DataService):
 
     def recover(self, butype: bytes, names: Sequence[Name]) -> Callable[[], DataHaltReason]:
         """Look the targets up, and return what runs the restore."""
+        # TYPE may be that of the backup: every type's image is restored by either name.
+        self._check_butype(butype)
         existing = existing_policy(self.value(o.EXISTING)).value.encode()
         try:
-            # TYPE may be that of the backup: every type's image is restored by either name.
-            environment.check_butype(butype)
             fallback = self.value(b"PREFIX") or self.value(b"FILESYSTEM") or b"/"
             gns = self._fresh_map()
             wanted = wishes(names, fallback)
@@ -201,6 +201,12 @@ class EntryService(DataService):
         """A refusal whose reason the DMA can show: the reply has room for a number only."""
         self.message(LogType.ERROR, why)
         return RefusalError(code, why)
+
+    def _check_butype(self, butype: bytes) -> None:
+        try:
+            environment.check_butype(butype)
+        except RefusalError as error:
+            raise self._refuse(error.code, str(error)) from error
 
     def _note_user(self) -> None:
         """USER is accepted; a backup is the file server's own act, and reads every file."""

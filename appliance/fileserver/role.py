@@ -13,7 +13,7 @@ from appliance.config import Cluster, FileServer, Ndmp, NodeConfig
 from appliance.configservice import ConfigService
 from appliance.errors import SpanreelError
 from appliance.fileserver.entry import EntryService
-from appliance.fileserver.environment import BUTYPES, DUMP, TAR, HistoryForm
+from appliance.fileserver.environment import DUMP, TAR, HistoryForm
 from appliance.fileserver.gns_service import GnsService
 from appliance.fileserver.owner import OwnerService
 from appliance.gns.client import pull
@@ -38,7 +38,7 @@ _ATTRIBUTES = int(
     | ButypeAttr.RECOVER_UTF8
 )
 
-BUTYPE_INFO = tuple(
+BUTYPES = tuple(
     ButypeInfo(
         name,
         (Pval(b"TYPE", name), Pval(b"HIST", form.value), Pval(b"LEVEL", b"0"), Pval(b"UPDATE", b"y")),
@@ -91,7 +91,7 @@ class FileServerRole:
     def _dma(self, session: Session, stream: socket.socket) -> None:
         del stream
         name = self._config.node.name
-        session.add(ConfigService(name, fs_info=_file_systems, butypes=lambda: BUTYPE_INFO))
+        session.add(ConfigService(name, fs_info=_file_systems, butypes=lambda: BUTYPES))
         session.add(EntryService(session, self._maps, self._peers, session.log))
 
     def _cluster(self, session: Session, stream: socket.socket) -> None:
@@ -119,7 +119,7 @@ class FileServerRole:
 
 def _file_systems() -> tuple[FsInfo, ...]:
     """The whole name space is one file system to a DMA."""
-    types = b",".join(BUTYPES)
+    types = b",".join(info.butype_name for info in BUTYPES)
     env = (
         Pval(b"LOCAL", b"y"),
         Pval(b"TYPE", b"gns"),
