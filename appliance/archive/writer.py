@@ -12,21 +12,20 @@ nothing outside the tree is reached by a symbolic link put there meanwhile.
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 from appliance.archive.attributes import attribute_records
 from appliance.archive.beneath import DIRECTORY_FLAGS, open_directory, split_path
 from appliance.archive.encode import MemberEncoder
 from appliance.archive.errors import ArchiveUsageError, StartNotFoundError, StoppedError
 from appliance.archive.kinds import FLAG_OF_KIND, Kind, kind_of_mode
+from appliance.archive.listing import Lister, Name
 from appliance.archive.members import PartStream
-from appliance.archive.numbers import Numbers, Place, shared_inodes
-from appliance.archive.part import Observer, PartRequest, PartResult, history_path
+from appliance.archive.numbers import Numbers, Place
+from appliance.archive.part import Observer, PartRequest, PartResult
 from appliance.archive.pax import RECORDS_BYTES_MAX
 from appliance.archive.reader import LONG_NAME_BYTES_MAX
-from appliance.archive.selection import Reach, Selection
 from appliance.archive.stage import Sink, Stage
 from appliance.archive.structure import Structure
 
@@ -63,14 +62,6 @@ class _Level:
     whole: bool
 
 
-class _Name(NamedTuple):
-    """A name in a directory that is no directory."""
-
-    name: bytes
-    is_regular: bool
-    inode: int
-
-
 def write_part(request: PartRequest, sink: Sink, observer: Observer, stop: Callable[[], bool]) -> PartResult:
     """Write the members of one part to `sink`, in pieces of up to 1 MiB; return what they came to.
 
@@ -83,7 +74,7 @@ def write_part(request: PartRequest, sink: Sink, observer: Observer, stop: Calla
     with contextlib.closing(_Walk(request, stage, observer, stop)) as walk:
         walk.run()
     stage.flush()
-    return replace(walk.members.result(stage.offset), matched=frozenset(walk.selection.matched))
+    return replace(walk.members.result(stage.offset), matched=frozenset(walk.matched))
 
 
 def write_directories(
@@ -127,13 +118,8 @@ class _Walk:
             request.stream_offset,
             self._numbers,
         )
-        self.selection = Selection(request.exclude, request.files)
+        self._lister = Lister(request, self._numbers, self.members, observer)
         self._observer = observer
-        self._structure = Structure(request.nodes)
-        self._hidden: dict[bytes, set[bytes]] = {}
-        for path in request.skip:
-            above, _, name = path.rpartition(b"/")
-            self._hidden.setdefault(above or b"/", set()).add(name)
         self._request = request
         self._stop = stop
         # Reading must not change the tree; the kernel allows it to owners and CAP_FOWNER only (open(2)).
@@ -147,6 +133,11 @@ class _Walk:
             if level.descriptor is not None:
                 os.close(level.descriptor)
         self._levels.clear()
+
+    @property
+    def matched(self) -> set[int]:
+        """The indexes of the values of FILES that something matched."""
+        return self._lister.selection.matched
 
     def run(self) -> None:
         """Write the part."""
@@ -164,10 +155,10 @@ class _Walk:
             except OSError as error:
                 raise StartNotFoundError(f"{path!r}: {error.strerror}") from error
             self._device = status.st_dev
-            agreed = self._structure.number(path)
+            agreed = self._lister.agreed(path)
             place = Place(self._numbers.take() if agreed is None else agreed, self._request.parent_node)
             if stat.S_ISDIR(status.st_mode):
-                whole = self.selection.reach(self._relative(path)) is Reach.WHOLE
+                whole = self._lister.is_whole(path)
                 self._directory(parent, name, path, place, whole)
             else:
                 self._observer.listing(*place, ())
@@ -195,10 +186,10 @@ class _Walk:
                 if ancestor.descriptor is not None:
                     os.close(ancestor.descriptor)
                     ancestor.descriptor = None
-            agreed = self._structure.number(path)
+            agreed = self._lister.agreed(path)
             place = Place(level.next_number if agreed is None else agreed, level.node)
             level.next_number += 1
-            whole = level.whole or self.selection.reach(self._relative(path)) is Reach.WHOLE
+            whole = level.whole or self._lister.is_whole(path)
             self._directory(descriptor, name, path, place, whole)
 
     def _ascend(self) -> None:
@@ -233,13 +224,7 @@ class _Walk:
         self.members.problem(level.path, "moved while it was read; the rest of it is skipped")
         base = level.path.rstrip(b"/") + b"/"
         for name in reversed(level.below):
-            self._tell_structure(base + name, level.node)
-
-    def _tell_structure(self, path: bytes, parent_node: int) -> None:
-        """List a directory that cannot be read, if it leads to a junction."""
-        number = self._structure.number(path)
-        if number is not None and self._structure.children(path):
-            self._structure.tell(self._observer, path, number, parent_node)
+            self._lister.tell_unread(base + name, level.node)
 
     def _directory(self, parent: int, name: bytes, path: bytes, place: Place, whole: bool) -> None:
         """Write a directory's member and all in it but its subdirectories, which are put on the stack."""
@@ -252,15 +237,15 @@ class _Walk:
                 self.members.failed(path, error)
             else:
                 self.members.problem(path, str(error))
-            self._tell_structure(path, place.parent)
+            self._lister.tell_unread(path, place.parent)
             return
         try:
             status = os.fstat(descriptor)
             below: list[bytes] = []
-            others: list[_Name] = []
+            others: list[Name] = []
             if status.st_dev == self._device:
-                below, others = self._list(path, descriptor, whole)
-            numbers = self._tell_listing(path, place, status.st_dev, below, others)
+                below, others = self._lister.names(path, descriptor, whole)
+            numbers = self._lister.tell(path, place, status.st_dev, below, others)
             self.members.add(path, Kind.DIRECTORY, status, place, self._records(path, descriptor))
             if status.st_dev != self._device:
                 self.members.problem(path, "a mount point; what is mounted there is not saved")
@@ -276,83 +261,6 @@ class _Walk:
             self._entry(
                 descriptor, other.name, base + other.name, other.is_regular, Place(number, place.number)
             )
-
-    def _list(self, path: bytes, descriptor: int, whole: bool) -> tuple[list[bytes], list[_Name]]:
-        """Return what is selected of a directory: its subdirectories, last first, and its other names."""
-        below: list[bytes] = []
-        others: list[_Name] = []
-        relative = self._relative(path).rstrip(b"/") + b"/"
-        hidden = self._hidden.get(path, ())
-        selection = self.selection
-        try:
-            with os.scandir(descriptor) as entries:
-                for entry in entries:
-                    name = os.fsencode(entry.name)
-                    if name in hidden or selection.excludes(relative + name, name):
-                        continue
-                    is_directory = entry.is_dir(follow_symlinks=False)
-                    if not whole:
-                        reach = selection.reach(relative + name)
-                        if reach is Reach.NONE or (reach is Reach.WAY and not is_directory):
-                            continue
-                    if is_directory:
-                        below.append(name)
-                    else:
-                        others.append(_Name(name, entry.is_file(follow_symlinks=False), entry.inode()))
-        except OSError as error:
-            self.members.problem(path, f"cannot be listed to its end: {error.strerror}")
-        below.sort(reverse=True)
-        others.sort()
-        return below, others
-
-    def _tell_listing(
-        self, path: bytes, place: Place, device: int, below: list[bytes], others: list[_Name]
-    ) -> Sequence[int]:
-        """Number all names of a directory and tell the observer.
-
-        Returns the numbers of `others`, and that from which `below` counts.
-        """
-        first = self._numbers.take(len(others) + len(below))
-        agreed = self._structure.children(path)
-        exceptions = self._known_numbers(device, others, agreed, first)
-        numbers: Sequence[int] = range(first, first + len(others) + 1)
-        if exceptions:
-            numbers = [exceptions.get(index, number) for index, number in enumerate(numbers)]
-
-        def names() -> Iterator[tuple[bytes, int]]:
-            for other, number in zip(others, numbers, strict=False):
-                yield other.name, number
-            for number, name in enumerate(reversed(below), numbers[-1]):
-                yield name, agreed.get(name, number)
-            yield from ((name, agreed[name]) for name in missing)
-
-        listed = {*below, *(other.name for other in others)} if agreed else set()
-        missing = [name for name in agreed if name not in listed]
-        self._observer.listing(*place, names())
-        base = path.rstrip(b"/") + b"/"
-        for name in set(agreed).difference(below):
-            self._tell_structure(base + name, place.number)
-        return numbers
-
-    def _known_numbers(
-        self, device: int, others: list[_Name], agreed: Mapping[bytes, int], first: int
-    ) -> dict[int, int]:
-        """Return, by index, the numbers of names that do not get a new one: links, and what was agreed on."""
-        known = {index: agreed[other.name] for index, other in enumerate(others) if other.name in agreed}
-        told = set()
-        if self.members.has_links:
-            for index, other in enumerate(others):
-                node = self.members.linked_node(device, other.inode)
-                if node is not None:
-                    known[index] = node
-                    told.add(node)
-        for index, earlier in shared_inodes([other.inode for other in others]).items():
-            known.setdefault(index, known.get(earlier, first + earlier))
-        self._numbers.listed(frozenset(known.values()), told)
-        return known
-
-    def _relative(self, path: bytes) -> bytes:
-        return history_path(path, self._request.backup_root)
 
     def _open(self, name: bytes, flags: int, parent: int) -> int:
         """Open without touching the access time where that is allowed."""

@@ -269,7 +269,7 @@ def test_both_types_give_the_same_names(witness: Witness) -> None:
 
 @pytest.mark.parametrize("butype", ["tar", "dump"])
 def test_one_file_by_index(witness: Witness, butype: str) -> None:
-    """ndmjob finds a file of another owner's part in either form of index, and has it restored."""
+    """A foreign DMA finds a file of another owner's part in either form of index, and has it restored."""
     index = f"one-{butype}"
     assert OKAY in witness.job("fs1", "-c", "-C", "/", "-I", index, butype=butype)
     witness.clear()
