@@ -11,7 +11,7 @@ vendors' file servers, of which ours is a superset.
 
 import enum
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from appliance.archive.errors import ArchiveUsageError
 
@@ -23,7 +23,6 @@ EXCLUDES_MAX = 32
 FILES_MAX = 1000
 """Values of FILES.  Every name in a directory on the way to one is matched against all of them."""
 
-_STAR = b"[^/]*"
 _LITERAL_OR_STAR = re.compile(rb"\\(.)|(\*)|([^\\*]+|\\)", re.S)
 _UP_TO_A_COMMA = re.compile(rb"(?:\\.|[^\\,]|\\\Z)+", re.S)
 
@@ -99,12 +98,26 @@ def _steps(value: bytes, what: str) -> list[bytes]:
     if b".." in names or b"\0" in value:
         text = value.decode("utf-8", "backslashreplace")
         raise ArchiveUsageError(f"{what}: {text!r} does not name anything below the backup's root")
-    return [b"".join(_translated(name)) for name in names]
+    return [_translated(name) for name in names]
 
 
-def _translated(name: bytes) -> Iterator[bytes]:
+def _translated(name: bytes) -> bytes:
+    """Return the regular expression of one component.
+
+    The first place where what stands between two stars fits is as good as any, so that the search never
+    goes back before it: no pattern takes longer than the name is long, times its stars.
+    """
+    pieces = [b""]
     for escaped, star, literal in _LITERAL_OR_STAR.findall(name):
-        yield _STAR if star else re.escape(escaped or literal)
+        if star:
+            pieces.append(b"")
+        else:
+            pieces[-1] += re.escape(escaped or literal)
+    first, *between = pieces
+    if not between:
+        return first
+    end = between.pop()
+    return first + b"".join(b"(?>[^/]*?%b)" % piece for piece in between if piece) + b"[^/]*" + end
 
 
 def _matcher(bodies: Iterable[bytes]) -> re.Pattern[bytes] | None:

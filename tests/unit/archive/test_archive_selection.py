@@ -22,6 +22,13 @@ HIT, MISS = True, False
         (b"tmp*", b"/a/tmp", HIT),
         (b"*mid*", b"/a mid b", HIT),
         (b"a*c", b"/x/abc", HIT),
+        (b"a*c*e", b"/abcbcde", HIT),
+        (b"a*c*e", b"/abcde/x", MISS),
+        (b"*b*b", b"/abab", HIT),
+        (b"*b*b", b"/aab", MISS),
+        (b"**", b"/any", HIT),
+        (b"/a*/b*c", b"/ax/bxc", HIT),
+        (b"/a*/b*c", b"/a/x/bc", MISS),
         (b"/a/b", b"/a/b", HIT),
         (b"/a/b", b"/x/a/b", MISS),
         (b"/a/b/", b"/a/b", HIT),
@@ -50,6 +57,13 @@ HIT, MISS = True, False
 def test_what_exclude_means(value: bytes, path: bytes, hit: bool) -> None:
     """Items of a comma list: paths from the backup root, or last components; "*" spans no slash."""
     assert Selection([value]).excludes(path, path.rpartition(b"/")[2]) is hit
+
+
+def test_no_pattern_takes_long() -> None:
+    """A pattern of many stars is tried in time that grows with the name, not with its power."""
+    name = b"a" * 255
+    assert not Selection([b"*a" * 100 + b"b"]).excludes(b"/" + name, name)
+    assert Selection((), [b"*a" * 100 + b"b/x"]).reach(b"/" + name) is Reach.NONE
 
 
 def test_exclude_may_be_repeated() -> None:
