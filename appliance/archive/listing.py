@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from appliance.archive.members import PartStream
-from appliance.archive.numbers import Numbers, Place, shared_inodes
+from appliance.archive.numbers import Numbers, Place, repeated
 from appliance.archive.part import Observer, PartRequest, history_path
 from appliance.archive.selection import Reach, Selection
 from appliance.archive.structure import Structure
@@ -18,7 +18,7 @@ class Name(NamedTuple):
 
     name: bytes
     is_regular: bool
-    inode: int
+    inode: int  # as readdir(3) has it: a hint
 
 
 class Lister:
@@ -82,15 +82,15 @@ class Lister:
         return below, others
 
     def tell(
-        self, path: bytes, place: Place, device: int, below: list[bytes], others: list[Name]
+        self, path: bytes, place: Place, descriptor: int, below: list[bytes], others: list[Name]
     ) -> Sequence[int]:
-        """Number all names of a directory and tell the observer.
+        """Number all names of an open directory and tell the observer.
 
         Returns the numbers of `others`, and that from which `below` counts.
         """
         first = self._numbers.take(len(others) + len(below))
         agreed = self._structure.children(path)
-        exceptions = self._known_numbers(device, others, agreed, first)
+        exceptions = self._known_numbers(descriptor, others, agreed, first)
         numbers: Sequence[int] = range(first, first + len(others) + 1)
         if exceptions:
             numbers = [exceptions.get(index, number) for index, number in enumerate(numbers)]
@@ -112,21 +112,41 @@ class Lister:
         return numbers
 
     def _known_numbers(
-        self, device: int, others: list[Name], agreed: Mapping[bytes, int], first: int
+        self, descriptor: int, others: list[Name], agreed: Mapping[bytes, int], first: int
     ) -> dict[int, int]:
         """Return, by index, the numbers of names that do not get a new one: links, and what was agreed on."""
         known = {index: agreed[other.name] for index, other in enumerate(others) if other.name in agreed}
         told = set()
-        if self._members.has_links:
-            for index, other in enumerate(others):
-                node = self._members.linked_node(device, other.inode)
-                if node is not None and index not in known:
-                    known[index] = node
-                    told.add(node)
-        for index, earlier in shared_inodes([other.inode for other in others]).items():
-            known.setdefault(index, known.get(earlier, first + earlier))
+        numbers: dict[tuple[int, int], int] = {}
+        for index in sorted(self._maybe_links(descriptor, others).difference(known)):
+            try:
+                status = os.stat(others[index].name, dir_fd=descriptor, follow_symlinks=False)
+            except OSError:
+                continue  # it is told when the name is to be opened
+            if status.st_nlink < 2:
+                continue
+            inode = status.st_dev, status.st_ino
+            node = self._members.linked_node(*inode)
+            if node is not None:
+                told.add(node)
+            else:
+                node = numbers.setdefault(inode, first + index)
+            if node != first + index:
+                known[index] = node
         self._numbers.listed(frozenset(known.values()), told)
         return known
+
+    def _maybe_links(self, descriptor: int, others: list[Name]) -> set[int]:
+        """Return the indexes of names that may be links, by what the directory alone says of their inodes.
+
+        Some file systems in user space give the same number to all.
+        """
+        found = repeated([other.inode for other in others])
+        if self._members.has_links:
+            device = os.fstat(descriptor).st_dev
+            linked_node = self._members.linked_node
+            found |= {i for i, other in enumerate(others) if linked_node(device, other.inode) is not None}
+        return found
 
     def _relative(self, path: bytes) -> bytes:
         return history_path(path, self._backup_root)

@@ -1,7 +1,7 @@
 """Node numbers: given when a directory is listed, so that its listing can be told before its members.
 
-A name's inode is known by then from the directory alone (`d_ino` of readdir(3)).  What is opened later may be
-another one; these numbers notice it, so that no two inodes are told of under one number.
+A name's inode is known by then.  What is opened later may be another one; these numbers notice it, so that no
+two inodes are told of under one number.
 """
 
 from collections.abc import Sequence
@@ -53,11 +53,12 @@ class Numbers:
         return False
 
 
-def shared_inodes(inodes: Sequence[int]) -> dict[int, int]:
-    """Return, by index, the first index with the same inode, for all but the first of each inode."""
+def repeated(inodes: Sequence[int]) -> set[int]:
+    """Return the indexes of all inode numbers that occur more than once."""
     first: dict[int, int] = {}
-    return {
-        index: earlier
-        for index, inode in enumerate(inodes)
-        if (earlier := first.setdefault(inode, index)) != index
-    }
+    found = set()
+    for index, inode in enumerate(inodes):
+        earlier = first.setdefault(inode, index)
+        if earlier != index:
+            found |= {earlier, index}
+    return found

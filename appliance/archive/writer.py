@@ -245,7 +245,7 @@ class _Walk:
             others: list[Name] = []
             if status.st_dev == self._device:
                 below, others = self._lister.names(path, descriptor, whole)
-            numbers = self._lister.tell(path, place, status.st_dev, below, others)
+            numbers = self._lister.tell(path, place, descriptor, below, others)
             self.members.add(path, Kind.DIRECTORY, status, place, self._records(path, descriptor))
             if status.st_dev != self._device:
                 self.members.problem(path, "a mount point; what is mounted there is not saved")

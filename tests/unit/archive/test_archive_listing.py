@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -111,6 +114,44 @@ def test_a_file_that_became_a_link(tmp_path: Path) -> None:
     node, listed, was_told = told(seen)[b"/b"]
     assert (node, was_told) == (told(seen)[b"/a"][0], False)
     assert listed != node
+
+
+@pytest.mark.parametrize("inode", [0, 0xFFFFFFFF, None])
+def test_a_file_system_whose_directories_have_no_inodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inode: int | None
+) -> None:
+    """Where readdir tells one inode for all names, or wrong ones, still no two files share a number."""
+    (tmp_path / "a").touch()
+    (tmp_path / "link").hardlink_to(tmp_path / "a")
+    for name in ("b", "c"):
+        (tmp_path / name).touch()
+    scandir = os.scandir
+    wrong = itertools.count(10**12)
+
+    class WithoutInode:
+        def __init__(self, entry: os.DirEntry[str]) -> None:
+            self.name, self.is_dir, self.is_file = entry.name, entry.is_dir, entry.is_file
+
+        def inode(self) -> int:
+            return next(wrong) if inode is None else inode
+
+    @contextlib.contextmanager
+    def without_inodes(descriptor: int) -> Iterator[list[WithoutInode]]:
+        with scandir(descriptor) as entries:
+            yield [WithoutInode(entry) for entry in entries]
+
+    monkeypatch.setattr(os, "scandir", without_inodes)
+    seen = Recorder()
+    part(tmp_path, seen)
+    by_path = told(seen)
+    assert by_path[b"/a"][0] == by_path[b"/link"][0]
+    listed = {path: number for path, (_, number, _) in by_path.items() if path != b"/link"}
+    assert len(set(listed.values())) == len(listed)
+    assert all(node == number for path, (node, number, _) in by_path.items() if path != b"/link")
+    # Every number listed is told of, the link's too, which may have one of its own.
+    assert {number for _, number in numbers(seen)} <= {
+        n for _, n, was_told in by_path.values() if not was_told
+    }
 
 
 def test_junctions_are_listed_where_they_lie(tmp_path: Path) -> None:
