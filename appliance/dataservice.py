@@ -234,7 +234,8 @@ class DataService(ABC):
 
     def _on_get_env(self, _: m.DataGetEnvRequest) -> m.DataGetEnvReply:
         self.machine.check(DataEvent.GET_ENV)
-        pairs = [Pval(name, value) for name, values in self.env.items() for value in values]
+        # A copy: the operation's thread may be adding a variable.
+        pairs = [Pval(name, value) for name, values in self.env.copy().items() for value in values]
         return m.DataGetEnvReply(env=tuple(pairs))
 
     def _set_env(self, pairs: Sequence[Pval]) -> None:

@@ -1,4 +1,4 @@
-"""The members of one part: offsets, node numbers, links, and the data of files."""
+"""The members of one part: offsets, links, and the data of files."""
 
 import errno
 import os
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from appliance.archive.encode import MemberEncoder
 from appliance.archive.kinds import FLAG_OF_KIND, Kind
+from appliance.archive.numbers import Numbers, Place
 from appliance.archive.part import Entry, Observer, PartResult, history_path
 from appliance.archive.pax import record
 from appliance.archive.sparse import EXTENTS_MAX, data_extents, encode_map, sparse_records
@@ -40,15 +41,14 @@ class PartStream:
         observer: Observer,
         backup_root: bytes,
         stream_offset: int,
-        node_base: int,
+        numbers: Numbers,
     ) -> None:
         self._encoder = encoder
         self._stage = stage
         self._observer = observer
         self._backup_root = backup_root
         self._start = stream_offset
-        self._node_base = node_base
-        self._node = node_base
+        self._numbers = numbers
         self._files = 0
         self._problems = 0
         # Only inodes with names still to come are in here.
@@ -56,7 +56,17 @@ class PartStream:
 
     def result(self, offset: int) -> PartResult:
         """Return what the part came to, with its last byte before `offset`."""
-        return PartResult(offset - self._start, self._files, self._node - self._node_base, self._problems)
+        return PartResult(offset - self._start, self._files, self._numbers.used, self._problems)
+
+    @property
+    def has_links(self) -> bool:
+        """Whether any inode has more names than were written so far."""
+        return bool(self._linked)
+
+    def linked_node(self, device: int, inode: int) -> int | None:
+        """Return the number of an inode that has more names than were written so far, None if unknown."""
+        linked = self._linked.get((device, inode))
+        return None if linked is None else linked.node
 
     def problem(self, path: bytes, text: str) -> None:
         """Report a problem of a global path."""
@@ -73,11 +83,11 @@ class PartStream:
         path: bytes,
         kind: Kind,
         status: os.stat_result,
-        parent: int,
+        place: Place,
         records: bytes = b"",
         link: bytes = b"",
-    ) -> int:
-        """Add a member without data; return its node number."""
+    ) -> None:
+        """Add a member without data."""
         name = member_name(path)
         if kind is Kind.DIRECTORY and name != b"./":
             name += b"/"
@@ -85,9 +95,9 @@ class PartStream:
         self._stage.put(
             self._encoder.encode(offset, name, FLAG_OF_KIND[kind], status, link=link, records=records)
         )
-        return self._enter(path, kind, status, parent, offset)
+        self._enter(path, kind, status, place, offset)
 
-    def add_link(self, path: bytes, kind: Kind, status: os.stat_result, parent: int) -> bool:
+    def add_link(self, path: bytes, kind: Kind, status: os.stat_result, place: Place) -> bool:
         """Add a hard link to a member that is in the part; return false if there is none yet."""
         key = status.st_dev, status.st_ino
         linked = self._linked.get(key)
@@ -97,14 +107,15 @@ class PartStream:
             self._stage.offset, member_name(path), FLAG_OF_KIND[Kind.HARD_LINK], status, link=linked.name
         )
         self._stage.put(headers)
-        self._tell(path, kind, status, parent, linked.node, linked.offset)
+        told = self._numbers.meet(place.number) or place.number == linked.node
+        self._tell(path, kind, status, place, linked.node, linked.offset, told)
         linked.remaining -= 1
         if not linked.remaining:
             del self._linked[key]
         return True
 
     def add_file(
-        self, path: bytes, status: os.stat_result, parent: int, records: bytes, descriptor: int
+        self, path: bytes, status: os.stat_result, place: Place, records: bytes, descriptor: int
     ) -> None:
         """Add a regular file with its data.
 
@@ -124,7 +135,7 @@ class PartStream:
         encoder = self._encoder
         self._stage.put(encoder.encode(offset, member_name(path), b"0", status, size=stored, records=records))
         self._stage.put(sparse_map)
-        self._enter(path, Kind.FILE, status, parent, offset)
+        self._enter(path, Kind.FILE, status, place, offset)
         self._data(path, descriptor, extents)
         self._stage.put_zeros(padding(stored))
         if len(extents) > EXTENTS_MAX:
@@ -152,21 +163,29 @@ class PartStream:
         if missing:
             self.problem(path, f"{why}; {missing} bytes are saved as zeros")
 
-    def _enter(self, path: bytes, kind: Kind, status: os.stat_result, parent: int, offset: int) -> int:
-        """Number a new inode and tell of its first name."""
-        node = self._node
-        self._node = node + 1
+    def _enter(self, path: bytes, kind: Kind, status: os.stat_result, place: Place, offset: int) -> None:
+        """Tell of an inode's first name."""
+        told = self._numbers.meet(place.number)
+        node = self._numbers.take() if told else place.number
         if status.st_nlink > 1 and kind is not Kind.DIRECTORY:
             linked = _Linked(member_name(path), node, offset, status.st_nlink - 1)
             self._linked[status.st_dev, status.st_ino] = linked
-        self._tell(path, kind, status, parent, node, offset)
-        return node
+        self._tell(path, kind, status, place, node, offset, told)
 
     def _tell(
-        self, path: bytes, kind: Kind, status: os.stat_result, parent: int, node: int, offset: int
+        self,
+        path: bytes,
+        kind: Kind,
+        status: os.stat_result,
+        place: Place,
+        node: int,
+        offset: int,
+        told: bool,
     ) -> None:
         """Tell the observer of one name."""
         self._files += 1
         relative = history_path(path, self._backup_root)
         name = relative[relative.rfind(b"/") + 1 :]
-        self._observer.entry(Entry(relative, name, node, parent, offset, status, kind))
+        self._observer.entry(
+            Entry(relative, name, node, place.parent, offset, status, kind, place.number, told)
+        )

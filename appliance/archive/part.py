@@ -1,7 +1,8 @@
 """What a part is asked for with, and what it tells while it is written."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from appliance.archive.kinds import Kind
@@ -16,11 +17,13 @@ class PartRequest:
     - `root`: descriptor (O_PATH or O_DIRECTORY) of the fileset's root directory; not closed.
     - `member_prefix`: the global path of `root`, such as ``b"/projects"``.
     - `start`: what to save, a path relative to `root`; empty for all of it; a file is fine.
-    - `skip`: global paths of directories neither written nor entered: junctions, whose owners write them.
-    - `exclude`: fnmatch patterns; with a slash they match the whole global path, else the last component.
+    - `skip`: global paths that are neither written nor entered: junctions, whose owners write them.
+    - `exclude`, `files`: the values of EXCLUDE and FILES (selection.py).
     - `backup_root`: the global path the backup is made of; file history paths are relative to it.
     - `stream_offset`, `node_base`, `parent_node`: offset in the image of the part's first byte, the first
-      free node number, and the number of the directory above `start`.
+      free node number, and the number of the directory above `start`, or of `start` itself at the top.
+    - `nodes`: the numbers agreed with others (structure.py): of `start`, of the junctions in `skip` that are
+      in the backup, and of the directories between.
     - `job`: the job's name, at most 56 letters, digits, '-', '_' and '.'.
     """
 
@@ -30,20 +33,26 @@ class PartRequest:
     start: bytes = b""
     skip: frozenset[bytes] = frozenset()
     exclude: tuple[bytes, ...] = ()
+    files: tuple[bytes, ...] = ()
     backup_root: bytes = b"/"
     stream_offset: int = 0
     node_base: int = 2
     parent_node: int = 2
+    nodes: Mapping[bytes, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class PartResult:
-    """How a part went: bytes written, names written, node numbers used, problems reported."""
+    """How a part went: bytes written, names written, node numbers used, problems reported.
+
+    `matched`: the indexes of the values of FILES that something in the part matched.
+    """
 
     bytes: int
     files: int
     nodes: int
     problems: int
+    matched: frozenset[int] = frozenset()
 
 
 class Entry(NamedTuple):
@@ -52,6 +61,9 @@ class Entry(NamedTuple):
     `path` is relative to the backup root, with a leading slash (the root itself is ``b"/"``), `name` its
     last component (empty for the root).  All names of an inode share `node` and `offset`: the offset in
     the image of the member that holds the data.  A named tuple, because one is made for each file.
+
+    `listed` is the number that its directory's listing gave the name: `node`, unless the name came to be
+    another inode's since.  `told`: an earlier entry had that number.
     """
 
     path: bytes
@@ -61,10 +73,19 @@ class Entry(NamedTuple):
     offset: int
     stat: os.stat_result
     kind: Kind
+    listed: int
+    told: bool
 
 
 class Observer(Protocol):
     """Told of each name and each problem, in the order of the stream, on the thread that writes it."""
+
+    def listing(self, node: int, parent: int, names: Iterable[tuple[bytes, int]], /) -> None:
+        """A directory's number, its parent's (its own at the backup root), names and numbers of all in it.
+
+        Comes before the entries of the directory and of what is in it.  Not every name gets an entry: it may
+        vanish, or turn out to be what cannot be saved.
+        """
 
     def entry(self, entry: Entry, /) -> None:
         """A name is in the stream (its data may still be on its way)."""

@@ -2,28 +2,32 @@
 
 Plan: depth first; in each directory its own member, then all that is not a directory, then the
 subdirectories, each group sorted by bytes, so that only the names of the directories on the way down are
-in memory.  Everything is opened relative to the directory's descriptor, so paths have no length limit
-and nothing outside the tree is reached by a symbolic link put there meanwhile.
+in memory.  A directory's names are told all together, with their numbers, before the first of them is
+written: file history in node form wants it so (draft-skardal-ndmpv4-04, 4.3.2).  So the largest directory
+bounds memory: some 300 bytes a name while it is listed, 150 while it is written, 60 for each subdirectory
+after that.  Everything is opened relative to the directory's descriptor, so paths have no length limit and
+nothing outside the tree is reached by a symbolic link put there meanwhile.
 """
 
 import contextlib
-import fnmatch
 import os
-import re
 import stat
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from appliance.archive.attributes import attribute_records
 from appliance.archive.beneath import DIRECTORY_FLAGS, open_directory, split_path
 from appliance.archive.encode import MemberEncoder
 from appliance.archive.errors import ArchiveUsageError, StartNotFoundError, StoppedError
 from appliance.archive.kinds import FLAG_OF_KIND, Kind, kind_of_mode
+from appliance.archive.listing import Lister, Name
 from appliance.archive.members import PartStream
+from appliance.archive.numbers import Numbers, Place
 from appliance.archive.part import Observer, PartRequest, PartResult
 from appliance.archive.pax import RECORDS_BYTES_MAX
 from appliance.archive.reader import LONG_NAME_BYTES_MAX
 from appliance.archive.stage import Sink, Stage
+from appliance.archive.structure import Structure
 
 __all__ = ["write_directories", "write_part"]
 
@@ -43,13 +47,19 @@ _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 @dataclass
 class _Level:
-    """A directory on the way down: its descriptor (None while closed), identity, and what is still to do."""
+    """A directory on the way down: its descriptor (None while closed), identity, and what is still to do.
+
+    `next_number` is that of the last name in `below`; those before it have the next ones.  `whole`: FILES
+    selects all of it.
+    """
 
     descriptor: int | None
     identity: tuple[int, int]
     path: bytes
     node: int
     below: list[bytes]
+    next_number: int
+    whole: bool
 
 
 def write_part(request: PartRequest, sink: Sink, observer: Observer, stop: Callable[[], bool]) -> PartResult:
@@ -64,7 +74,7 @@ def write_part(request: PartRequest, sink: Sink, observer: Observer, stop: Calla
     with contextlib.closing(_Walk(request, stage, observer, stop)) as walk:
         walk.run()
     stage.flush()
-    return walk.members.result(stage.offset)
+    return replace(walk.members.result(stage.offset), matched=frozenset(walk.matched))
 
 
 def write_directories(
@@ -73,39 +83,24 @@ def write_directories(
     observer: Observer,
     *,
     job: str,
+    nodes: Mapping[bytes, int],
     backup_root: bytes = b"/",
     stream_offset: int = 0,
-    node_base: int = 2,
-    parent_node: int = 2,
 ) -> PartResult:
     """Write the part of the directories that nobody owns: global path and attributes, parents first.
 
-    `parent_node` is the number above the first.  Node numbers are given in order, from `node_base`.
+    `nodes` has the numbers of all of them and of the junctions in them.
     """
     stage = Stage(sink, stream_offset)
-    members = PartStream(MemberEncoder(job), stage, observer, backup_root, stream_offset, node_base)
-    nodes: dict[bytes, int] = {}
+    structure = Structure(nodes)
+    members = PartStream(MemberEncoder(job), stage, observer, backup_root, stream_offset, Numbers(0))
     for path, status in paths:
-        parent = nodes.get(path.rpartition(b"/")[0] or b"/", parent_node)
-        nodes[path] = members.add(path, Kind.DIRECTORY, status, parent)
+        number = nodes[path]
+        parent = nodes.get(path.rpartition(b"/")[0] or b"/", number)
+        observer.listing(number, parent, structure.children(path).items())
+        members.add(path, Kind.DIRECTORY, status, Place(number, parent))
     stage.flush()
     return members.result(stage.offset)
-
-
-def _pattern(exclude: Sequence[bytes]) -> Callable[[bytes, bytes], bool]:
-    """Return a test of (global path, name) against fnmatch patterns (see `PartRequest.exclude`)."""
-
-    def compiled(patterns: list[bytes]) -> re.Pattern[bytes] | None:
-        translated = [fnmatch.translate(p.decode("latin-1")).encode("latin-1") for p in patterns]
-        return re.compile(b"|".join(translated)) if translated else None
-
-    of_paths = compiled([p for p in exclude if b"/" in p])
-    of_names = compiled([p for p in exclude if b"/" not in p])
-
-    def excluded(path: bytes, name: bytes) -> bool:
-        return bool((of_names and of_names.match(name)) or (of_paths and of_paths.match(path)))
-
-    return excluded
 
 
 class _Walk:
@@ -114,17 +109,19 @@ class _Walk:
     def __init__(
         self, request: PartRequest, stage: Stage, observer: Observer, stop: Callable[[], bool]
     ) -> None:
+        self._numbers = Numbers(request.node_base)
         self.members = PartStream(
             MemberEncoder(request.job),
             stage,
             observer,
             request.backup_root,
             request.stream_offset,
-            request.node_base,
+            self._numbers,
         )
+        self._lister = Lister(request, self._numbers, self.members, observer)
+        self._observer = observer
         self._request = request
         self._stop = stop
-        self._excluded = _pattern(request.exclude) if request.exclude else None
         # Reading must not change the tree; the kernel allows it to owners and CAP_FOWNER only (open(2)).
         self._no_atime = os.O_NOATIME
         self._device = 0
@@ -136,6 +133,11 @@ class _Walk:
             if level.descriptor is not None:
                 os.close(level.descriptor)
         self._levels.clear()
+
+    @property
+    def matched(self) -> set[int]:
+        """The indexes of the values of FILES that something matched."""
+        return self._lister.selection.matched
 
     def run(self) -> None:
         """Write the part."""
@@ -153,10 +155,14 @@ class _Walk:
             except OSError as error:
                 raise StartNotFoundError(f"{path!r}: {error.strerror}") from error
             self._device = status.st_dev
+            agreed = self._lister.agreed(path)
+            place = Place(self._numbers.take() if agreed is None else agreed, self._request.parent_node)
             if stat.S_ISDIR(status.st_mode):
-                self._directory(parent, name, path, self._request.parent_node)
+                whole = self._lister.is_whole(path)
+                self._directory(parent, name, path, place, whole)
             else:
-                self._entry(parent, name, path, stat.S_ISREG(status.st_mode), self._request.parent_node)
+                self._observer.listing(*place, ())
+                self._entry(parent, name, path, stat.S_ISREG(status.st_mode), place)
         finally:
             os.close(parent)
         self._descend()
@@ -180,7 +186,11 @@ class _Walk:
                 if ancestor.descriptor is not None:
                     os.close(ancestor.descriptor)
                     ancestor.descriptor = None
-            self._directory(descriptor, name, path, level.node)
+            agreed = self._lister.agreed(path)
+            place = Place(level.next_number if agreed is None else agreed, level.node)
+            level.next_number += 1
+            whole = level.whole or self._lister.is_whole(path)
+            self._directory(descriptor, name, path, place, whole)
 
     def _ascend(self) -> None:
         """Leave the last directory; find its parent again if that had to be closed."""
@@ -189,7 +199,7 @@ class _Walk:
         assert child is not None
         try:
             while levels and levels[-1].descriptor is None and not self._reopen(levels[-1], child):
-                self.members.problem(levels.pop().path, "moved while it was read; the rest of it is skipped")
+                self._give_up(levels.pop())
         finally:
             os.close(child)
 
@@ -209,59 +219,48 @@ class _Walk:
             os.close(descriptor)
         return False
 
-    def _directory(self, parent: int, name: bytes, path: bytes, parent_node: int) -> None:
+    def _give_up(self, level: _Level) -> None:
+        """Leave out the subdirectories that are still to do."""
+        self.members.problem(level.path, "moved while it was read; the rest of it is skipped")
+        base = level.path.rstrip(b"/") + b"/"
+        for name in reversed(level.below):
+            self._lister.tell_unread(base + name, level.node)
+
+    def _directory(self, parent: int, name: bytes, path: bytes, place: Place, whole: bool) -> None:
         """Write a directory's member and all in it but its subdirectories, which are put on the stack."""
-        if path in self._request.skip:
-            return
-        if len(path) > PATH_BYTES_MAX:
-            self.members.problem(path, f"a path of more than {PATH_BYTES_MAX} bytes; not saved")
-            return
         try:
+            if len(path) > PATH_BYTES_MAX:
+                raise ArchiveUsageError(f"a path of more than {PATH_BYTES_MAX} bytes; not saved")
             descriptor = self._open(name, DIRECTORY_FLAGS, parent)
-        except OSError as error:
-            self.members.failed(path, error)
+        except (OSError, ArchiveUsageError) as error:
+            if isinstance(error, OSError):
+                self.members.failed(path, error)
+            else:
+                self.members.problem(path, str(error))
+            self._lister.tell_unread(path, place.parent)
             return
         try:
             status = os.fstat(descriptor)
-            node = self.members.add(
-                path, Kind.DIRECTORY, status, parent_node, self._records(path, descriptor)
-            )
+            below: list[bytes] = []
+            others: list[Name] = []
+            if status.st_dev == self._device:
+                below, others = self._lister.names(path, descriptor, whole)
+            numbers = self._lister.tell(path, place, descriptor, below, others)
+            self.members.add(path, Kind.DIRECTORY, status, place, self._records(path, descriptor))
             if status.st_dev != self._device:
                 self.members.problem(path, "a mount point; what is mounted there is not saved")
-                os.close(descriptor)
-                return
-            below, others = self._list(path, descriptor)
         except BaseException:
             os.close(descriptor)
             raise
         # From here on `close` takes care of the descriptor.
-        identity = status.st_dev, status.st_ino
-        self._levels.append(_Level(descriptor, identity, path, node, below))
+        first = numbers[len(others)]
+        level = _Level(descriptor, (status.st_dev, status.st_ino), path, place.number, below, first, whole)
+        self._levels.append(level)
         base = path if path == b"/" else path + b"/"
-        for other, is_regular in others:
-            self._entry(descriptor, other, base + other, is_regular, node)
-
-    def _list(self, path: bytes, descriptor: int) -> tuple[list[bytes], list[tuple[bytes, bool]]]:
-        """Return a directory's subdirectories, last first, and its other names with "is a regular file"."""
-        below: list[bytes] = []
-        others: list[tuple[bytes, bool]] = []
-        base = path if path == b"/" else path + b"/"
-        excluded = self._excluded
-        try:
-            with os.scandir(descriptor) as entries:
-                for entry in entries:
-                    name = os.fsencode(entry.name)
-                    if excluded and excluded(base + name, name):
-                        continue
-                    if entry.is_dir(follow_symlinks=False):
-                        below.append(name)
-                    else:
-                        others.append((name, entry.is_file(follow_symlinks=False)))
-        except OSError as error:
-            self.members.problem(path, f"cannot be listed to its end: {error.strerror}")
-        below.sort(reverse=True)
-        others.sort()
-        return below, others
+        for other, number in zip(others, numbers, strict=False):
+            self._entry(
+                descriptor, other.name, base + other.name, other.is_regular, Place(number, place.number)
+            )
 
     def _open(self, name: bytes, flags: int, parent: int) -> int:
         """Open without touching the access time where that is allowed."""
@@ -284,33 +283,33 @@ class _Walk:
             self.members.problem(path, f"extended attributes cannot be saved: {why}")
             return b""
 
-    def _entry(self, parent: int, name: bytes, path: bytes, is_regular: bool, parent_node: int) -> None:
+    def _entry(self, parent: int, name: bytes, path: bytes, is_regular: bool, place: Place) -> None:
         """Write the member of anything but a directory."""
         if self._stop():
             raise StoppedError("stopped on request")
         try:
             if is_regular:
-                self._regular(parent, name, path, parent_node)
+                self._regular(parent, name, path, place)
             else:
-                self._special(parent, name, path, parent_node)
+                self._special(parent, name, path, place)
         except OSError as error:
             self.members.failed(path, error)
         except ArchiveUsageError as error:
             self.members.problem(path, f"not saved: {error}")
 
-    def _regular(self, parent: int, name: bytes, path: bytes, parent_node: int) -> None:
+    def _regular(self, parent: int, name: bytes, path: bytes, place: Place) -> None:
         """Write a regular file, or a link to it if another name of it is in the part already."""
         descriptor = self._open(name, _FILE_FLAGS, parent)
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 self.members.problem(path, "changed its type while it was read; not saved")
-            elif status.st_nlink == 1 or not self.members.add_link(path, Kind.FILE, status, parent_node):
-                self.members.add_file(path, status, parent_node, self._records(path, descriptor), descriptor)
+            elif status.st_nlink == 1 or not self.members.add_link(path, Kind.FILE, status, place):
+                self.members.add_file(path, status, place, self._records(path, descriptor), descriptor)
         finally:
             os.close(descriptor)
 
-    def _special(self, parent: int, name: bytes, path: bytes, parent_node: int) -> None:
+    def _special(self, parent: int, name: bytes, path: bytes, place: Place) -> None:
         """Write a symbolic link, FIFO or device."""
         status = os.stat(name, dir_fd=parent, follow_symlinks=False)
         kind = kind_of_mode(status.st_mode)
@@ -320,9 +319,9 @@ class _Walk:
                 path, "a socket; not saved" if kind is Kind.SOCKET else "changed its type; not saved"
             )
             return
-        if status.st_nlink > 1 and self.members.add_link(path, kind, status, parent_node):
+        if status.st_nlink > 1 and self.members.add_link(path, kind, status, place):
             return
         link = os.readlink(name, dir_fd=parent) if kind is Kind.SYMLINK else b""
         # There is no descriptor to read attributes from: opening a device or FIFO may do things.
         records = self._records(path, f"/proc/self/fd/{parent}/{os.fsdecode(name)}", follow_symlinks=False)
-        self.members.add(path, kind, status, parent_node, records, link)
+        self.members.add(path, kind, status, place, records, link)

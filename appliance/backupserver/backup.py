@@ -26,7 +26,11 @@ from appliance.ndmp.types import Pval
 from appliance.text import show_path
 
 BUTYPE: Final = b"tar"
-"""The backup type: the pax stream that GNU tar reads."""
+"""The backup type where none is chosen: the pax stream that GNU tar reads."""
+
+HISTORY_FORMS: Final = {BUTYPE: b"f", b"dump": b"d"}
+"""The backup types, and the form of file history (HIST) that is asked for with each: what servers send by
+themselves with a type of that name."""
 
 STORE_EVERY_POLLS: Final = 5
 """Polls between two updates of the job's row, so that `spanreel jobs` shows it growing."""
@@ -39,6 +43,7 @@ class Request:
     paths: tuple[bytes, ...]
     entry: str
     level: int = 0
+    butype: bytes = BUTYPE
 
 
 def without_nested(paths: Sequence[bytes]) -> tuple[bytes, ...]:
@@ -116,7 +121,7 @@ class Backup:
         )
         self._peers.events.history = history.put
         self._totals.begin(history)
-        writing = Writing(self._peers, self._totals, catalogue, image, self._job, self._request.level)
+        writing = Writing(self._peers, self._totals, catalogue, image, self._job, self._request)
         try:
             halts = writing.run()
         finally:
@@ -148,7 +153,7 @@ class Writing(Operation):
     """One image on its way to tape, over as many cartridges as it takes."""
 
     def __init__(
-        self, peers: Peers, totals: Totals, catalogue: Catalogue, image: Image, job: int, level: int
+        self, peers: Peers, totals: Totals, catalogue: Catalogue, image: Image, job: int, request: Request
     ) -> None:
         super().__init__(peers)
         self.environment: dict[bytes, bytes] = {}
@@ -156,7 +161,8 @@ class Writing(Operation):
         self._catalogue = catalogue
         self._image = image
         self._job = str(job)
-        self._level = level
+        self._level = request.level
+        self._butype = request.butype
         self._segment: Segment | None = None
         self._polls = 0
 
@@ -186,15 +192,15 @@ class Writing(Operation):
     def _start(self) -> None:
         values = [
             (b"FILESYSTEM", self._image.root),
-            (b"TYPE", BUTYPE),
-            (b"HIST", b"f"),
+            (b"TYPE", self._butype),
+            (b"HIST", HISTORY_FORMS[self._butype]),
             (b"LEVEL", str(self._level).encode()),
             (b"UPDATE", b"y"),
         ]
         media.set_environment(self._catalogue, self._image, values)
         environment = tuple(Pval(name, value) for name, value in values)
         try:
-            self.peers.data.do(m.DataStartBackupRequest(BUTYPE, environment))
+            self.peers.data.do(m.DataStartBackupRequest(self._butype, environment))
         except ReplyError as error:
             self._totals.take_lines(show=False)
             why = self._totals.last_words or _REFUSALS.get(error.code, error.code.name)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from appliance.backupserver.catalogue import Catalogue, signed, unsigned
+from appliance.backupserver.nodeform import NodeForm, unix_name
 from appliance.errors import InfrastructureError
 from appliance.ndmp import messages as m
 from appliance.ndmp.endpoint import Received
@@ -72,7 +73,7 @@ def join(parent: bytes, name: bytes) -> bytes:
 def rows_of(image: int, post: m.FhAddFilePost) -> Iterator[Row]:
     """The rows of one post.  Entries without a UNIX name in absolute form are left out."""
     for file in post.files:
-        name = file.names[0].path if file.names else b""
+        name = unix_name(file.names)
         if not name.startswith(b"/"):
             continue
         stat = file.stats[0] if file.stats else _NO_STAT
@@ -105,6 +106,8 @@ class HistoryWriter:
         self._told = False
         self._failure: Exception | None = None
         self._ended = False
+        self._nodes: NodeForm | None = None
+        self._joined = 0
         self._queue: queue.Queue[Received | None] = queue.Queue(QUEUE_POSTS)
         self._thread = threading.Thread(target=self._run, name="file-history", daemon=True)
         self._thread.start()
@@ -125,7 +128,7 @@ class HistoryWriter:
             # Not durable on its own: the job's last, durable, commit makes all before it durable.
             with Catalogue(self._path, durable=False) as catalogue:
                 self._store(catalogue)
-        except (sqlite3.Error, InfrastructureError) as error:
+        except (sqlite3.Error, OSError, InfrastructureError) as error:
             self._failure = error
             self._drain()
 
@@ -136,44 +139,61 @@ class HistoryWriter:
 
     def _store(self, catalogue: Catalogue) -> None:
         batch: list[Row] = []
+        waiting = 0
         due = time.monotonic() + BATCH_AGE_S
-        while True:
+        while not self._ended:
             try:
-                post = self._queue.get(timeout=max(0.0, due - time.monotonic()) if batch else None)
+                post = self._queue.get(timeout=max(0.0, due - time.monotonic()) if waiting else None)
             except queue.Empty:
                 post = None
             else:
                 self._ended = post is None
             if post is not None:
-                if not batch:
+                if not waiting:
                     due = time.monotonic() + BATCH_AGE_S
-                batch.extend(self._decode(post))
-            if batch and (self._ended or len(batch) >= BATCH_ROWS or time.monotonic() >= due):
+                waiting = self._take(catalogue, post, batch)
+            if waiting and (self._ended or waiting >= BATCH_ROWS or time.monotonic() >= due):
                 self._insert(catalogue, batch)
-                batch = []
-            if self._ended:
-                return
+                batch.clear()
+                waiting = 0
+        if self._nodes is not None:
+            self.rows += self._nodes.join(self._tell) - self._joined
 
     def _insert(self, catalogue: Catalogue, batch: list[Row]) -> None:
-        with catalogue.transaction() as connection:
-            connection.executemany(_INSERT, batch)
+        if batch:
+            with catalogue.transaction() as connection:
+                connection.executemany(_INSERT, batch)
         self.rows += len(batch)
+        if self._nodes is not None:
+            # Until names and nodes are joined nodes are counted, which is but the links less.
+            count = self._nodes.flush()
+            self._joined += count
+            self.rows += count
 
-    def _decode(self, post: Received) -> list[Row]:
+    def _take(self, catalogue: Catalogue, post: Received, batch: list[Row]) -> int:
+        """Decode one post; return how many rows wait now."""
         try:
             body = post.body()
         except NdmpError as error:
             self._tell_once(f"file history was lost: {error}")
-            return []
+            return len(batch)
         if isinstance(body, m.FhAddFilePost):
-            return list(rows_of(self._image, body))
-        self._tell_once(f"file history was lost: the server sends {post.name}, which was not asked for")
-        return []
+            batch.extend(rows_of(self._image, body))
+            return len(batch)
+        if self._nodes is None:
+            self._nodes = NodeForm(catalogue, self._image)
+        if isinstance(body, m.FhAddDirPost):
+            return len(batch) + self._nodes.add_dirs(body)
+        assert isinstance(body, m.FhAddNodePost), "events.py hands on history only"
+        return len(batch) + self._nodes.add_nodes(body)
 
     def _tell_once(self, text: str) -> None:
         if not self._told:
             self._told = True
-            self._problem(text.encode())
+            self._tell(text)
+
+    def _tell(self, text: str) -> None:
+        self._problem(text.encode())
 
 
 def _entry(row: sqlite3.Row) -> Entry:

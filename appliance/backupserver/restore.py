@@ -198,7 +198,8 @@ class Reading(Operation):
         stored = media.environment(self._context.catalogue, self._image)
         environment = recover_environment(stored, self._image.root, self._existing)
         try:
-            self.peers.data.do(m.DataStartRecoverRequest(environment, self._names, BUTYPE))
+            butype = dict(stored).get(b"TYPE", BUTYPE)
+            self.peers.data.do(m.DataStartRecoverRequest(environment, self._names, butype))
         except ReplyError as error:
             self.take_lines(show=False)
             raise JobError(

@@ -28,11 +28,24 @@ LEVEL_MAX = 9
     show_default=True,
     help="0 saves everything, N what changed since the last backup of a lower level.",
 )
+@click.option(
+    "--type",
+    "butype",
+    type=click.Choice([name.decode() for name in dma.HISTORY_FORMS]),
+    default=dma.BUTYPE.decode(),
+    show_default=True,
+    help="Backup type: both make the same image; dump's file history comes by directory and inode.",
+)
 @click.option("--entry", metavar="NAME", help="File server to ask, instead of backup_server.entry.")
 @json_option
 @config_option
 def backup(
-    paths: tuple[bytes, ...], level: int, entry: str | None, as_json: bool, config_file: Path
+    paths: tuple[bytes, ...],
+    level: int,
+    butype: str,
+    entry: str | None,
+    as_json: bool,
+    config_file: Path,
 ) -> ExitCode:
     """Back up global paths to tape, as one job in the foreground.
 
@@ -50,7 +63,7 @@ def backup(
         for path in paths:
             if path not in wanted:
                 context.screen.note(f"{show_path(path)} is part of another path given")
-        job = dma.run(context, dma.Request(wanted, server, level))
+        job = dma.run(context, dma.Request(wanted, server, level, butype.encode()))
     if as_json:
         echo_json(job.document())
     else:

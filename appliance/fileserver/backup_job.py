@@ -11,15 +11,19 @@ import os
 import socket
 import stat
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from appliance import feeds
 from appliance.archive.frame import END_OF_ARCHIVE, PartSummary, global_header, trailer
+from appliance.archive.part import history_path
+from appliance.archive.selection import Reach, Selection
 from appliance.archive.writer import write_directories
 from appliance.fileserver import order as o
+from appliance.fileserver.environment import HistoryForm
 from appliance.fileserver.history import History
 from appliance.fileserver.job import Job, JobContext, JobFailedError, JobTotals
+from appliance.fileserver.skeleton import Skeleton
 from appliance.gns.map import GnsMap, Part
 from appliance.ndmp import dataconn
 from appliance.ndmp import messages as m
@@ -39,9 +43,6 @@ from appliance.ndmp.types import Address
 from appliance.peers import ChannelSession, Event, FeedSession
 from appliance.text import show_path
 
-FIRST_NODE = 2
-"""Node numbers start where those of a Unix file system do: the backup root's."""
-
 _DATA_HALTED = CODES[m.NotifyDataHaltedPost][1]
 _MOVER_HALTED = CODES[m.NotifyMoverHaltedPost][1]
 
@@ -54,20 +55,45 @@ class _Halts:
     feed: MoverHaltReason | None = None
 
 
+@dataclass(frozen=True)
+class BackupOrder:
+    """What a DMA asked for: global path of the root, form of file history, values of EXCLUDE and FILES.
+
+    Raises ArchiveUsageError for patterns that cannot be meant.
+    """
+
+    root: bytes
+    history: HistoryForm
+    exclude: tuple[bytes, ...] = ()
+    files: tuple[bytes, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.selection()
+
+    def selection(self) -> Selection:
+        """The patterns, compiled."""
+        return Selection(self.exclude, self.files)
+
+
 class BackupJob(Job):
     """Runs one backup."""
 
-    def __init__(
-        self, context: JobContext, gns: GnsMap, root: bytes, history: bool, exclude: Sequence[bytes]
-    ):
+    def __init__(self, context: JobContext, gns: GnsMap, order: BackupOrder) -> None:
         super().__init__(context)
         self._gns = gns
-        self._root = root
-        self._history = history
-        self._exclude = tuple(exclude)
+        self._order = order
+        self._root = order.root
+        selection = order.selection()
+        self._wanted = [
+            part
+            for part in gns.parts(order.root)
+            if selection.reach_of_part(history_path(part.path, order.root)) is not Reach.NONE
+        ]
+        self._skeleton = Skeleton(order.root, self._wanted)
+        self._matched: set[int] = set()
         self._parts: list[PartSummary] = []
         self._skipped: list[str] = []
-        self._next_node = FIRST_NODE
+        self._next_node = self._skeleton.next_node
         self._own_feed: socket.socket | None = None
         self.totals = JobTotals()
 
@@ -81,13 +107,14 @@ class BackupJob(Job):
 
         Raises JobFailedError, JobAbortedError, or NdmpError when a node is lost.
         """
-        parts = self._gns.parts(self._root)
+        parts = self._wanted
         self.context.channel.start(DataOperation.BACKUP)
         self._feed_own("start", self._write_start)
         for part in parts:
             self._feed_part(part)
         if parts and self.totals.skipped == len(parts):
             raise JobFailedError(f"nothing was saved: {self._skipped[0]}")
+        self._tell_unmatched()
         self._feed_own("end", self._write_end)
         return self._finish()
 
@@ -96,8 +123,11 @@ class BackupJob(Job):
     def _write_start(self, sink: Callable[[bytes | memoryview], object]) -> None:
         sink(global_header(self.context.name, self._root))
         now = int(time.time())
-        attributes = [(path, _plain_directory(now)) for path in self._gns.unowned(self._root)]
-        history = History(self.context.poster, self._history)
+        nodes = self._skeleton.nodes(None)
+        attributes = [
+            (path, _plain_directory(now)) for path in self._gns.unowned(self._root) if path in nodes
+        ]
+        history = History(self.context.poster, self._order.history)
         result = write_directories(
             attributes,
             sink,
@@ -105,11 +135,9 @@ class BackupJob(Job):
             job=self.context.name,
             backup_root=self._root,
             stream_offset=len(global_header(self.context.name, self._root)),
-            node_base=self._next_node,
-            parent_node=FIRST_NODE,
+            nodes=nodes,
         )
         history.flush()
-        self._next_node += result.nodes
         self.totals.files += result.files
 
     def _write_end(self, sink: Callable[[bytes | memoryview], object]) -> None:
@@ -171,6 +199,16 @@ class BackupJob(Job):
             )
             self.context.tell(LogType.ERROR, self._skipped[-1])
         self.totals.skipped += 1
+        history = History(self.context.poster, self._order.history)
+        self._skeleton.tell_missing(part.path, history)
+        history.flush()
+
+    def _tell_unmatched(self) -> None:
+        """Name what FILES asks for and nobody has."""
+        for index, value in enumerate(self._order.files):
+            if index not in self._matched:
+                self.totals.problems += 1
+                self.context.tell(LogType.WARNING, f"FILES: there is nothing at {show_path(value)}")
 
     def _start_owner(self, owner: Client, part: Part, address: Address) -> None:
         order = o.PartOrder(
@@ -182,10 +220,12 @@ class BackupJob(Job):
             local_path=part.local,
             offset=self.totals.bytes,
             node_base=self._next_node,
-            parent_node=FIRST_NODE,
+            parent_node=self._skeleton.parent(part.path),
             skip=part.skips,
-            exclude=self._exclude,
-            history=self._history,
+            exclude=self._order.exclude,
+            files=self._order.files,
+            nodes=self._skeleton.nodes(part.path),
+            history=self._order.history,
         )
         owner.do(m.DataConnectRequest(address))
         owner.do(m.DataStartBackupRequest(o.BUTYPE, order.to_env()))
@@ -206,6 +246,7 @@ class BackupJob(Job):
         self.totals.files += totals.files
         self.totals.problems += totals.problems
         self._next_node += totals.nodes
+        self._matched |= totals.matched
         self.context.progress(self.totals.bytes)
         self.context.log.info(
             "part saved", path=path, owner=owner.peer, bytes=totals.length, files=totals.files

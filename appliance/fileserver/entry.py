@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from appliance.archive.errors import ArchiveUsageError
 from appliance.dataservice import DataService
 from appliance.errors import SpanreelError
+from appliance.fileserver import environment
 from appliance.fileserver import order as o
-from appliance.fileserver.backup_job import BackupJob
+from appliance.fileserver.backup_job import BackupJob, BackupOrder
 from appliance.fileserver.job import Job, JobAbortedError, JobContext, JobFailedError, JobTotals, new_job_name
 from appliance.fileserver.owner import existing_policy
 from appliance.fileserver.plan import clean_path, routes, wishes
@@ -77,21 +79,24 @@ class EntryService(DataService):
 
     def backup(self, butype: bytes) -> Callable[[], DataHaltReason]:
         """Look the path up, and return what runs the backup.  Raises RefusalError, with a line in the log."""
-        self._check_butype(butype)
-        self._check_level()
         try:
-            root = clean_path(self.value(b"FILESYSTEM"))
-            gns = self._fresh_map()
-            gns.parts(root)
-        except (RefusalError, PathNotFoundError) as error:
+            environment.check_backup(self.env, butype)
+            order = BackupOrder(
+                root=clean_path(self.value(b"FILESYSTEM")),
+                history=environment.history_form(self.env, butype),
+                exclude=tuple(self.env.get(b"EXCLUDE", ())),
+                files=tuple(self.env.get(b"FILES", ())),
+            )
+            job = BackupJob(self._context(), self._fresh_map(), order)
+        except (RefusalError, PathNotFoundError, ArchiveUsageError) as error:
             raise self._refuse(ErrorCode.ILLEGAL_ARGS, str(error)) from error
         self.set_value(b"PATHNAME_SEPARATOR", b"/")
-        history = o.wants_history(self.env)
-        job = BackupJob(self._context(), gns, root, history, self.env.get(b"EXCLUDE", ()))
+        self._note_user()
         return self._runner(job, lambda: self._run_backup(job))
 
     def recover(self, butype: bytes, names: Sequence[Name]) -> Callable[[], DataHaltReason]:
         """Look the targets up, and return what runs the restore."""
+        # TYPE may be that of the backup: every type's image is restored by either name.
         self._check_butype(butype)
         existing = existing_policy(self.value(o.EXISTING)).value.encode()
         try:
@@ -211,18 +216,16 @@ class EntryService(DataService):
         return RefusalError(code, why)
 
     def _check_butype(self, butype: bytes) -> None:
-        if butype != o.BUTYPE:
-            raise self._refuse(
-                ErrorCode.ILLEGAL_ARGS, f"backup type {show_path(butype)} is not offered; use tar"
-            )
+        try:
+            environment.check_butype(butype)
+        except RefusalError as error:
+            raise self._refuse(error.code, str(error)) from error
 
-    def _check_level(self) -> None:
-        """Only full backups so far: a level without its base is refused rather than made a full one."""
-        level = self.value(b"LEVEL", b"0") or b"0"
-        if level != b"0":
-            raise self._refuse(
-                ErrorCode.ILLEGAL_ARGS, f"level {show_path(level)} has no base here; use level 0"
-            )
+    def _note_user(self) -> None:
+        """USER is accepted; a backup is the file server's own act, and reads every file."""
+        user = environment.other_user(self.env)
+        if user:
+            self.message(LogType.NORMAL, f"USER={show_path(user.encode())} is ignored: all files are read")
 
 
 def _connect_code(error: NdmpError) -> ErrorCode:

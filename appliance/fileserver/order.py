@@ -6,20 +6,23 @@ The names are in docs/architecture.md, "Between nodes".
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from appliance.fileserver.environment import TAR, HistoryForm, history_form
 from appliance.ndmp.enums import ErrorCode
 from appliance.ndmp.errors import RefusalError
 from appliance.ndmp.types import Pval
 
-BUTYPE = b"tar"
-"""The backup type: a pax archive that GNU tar and bsdtar read."""
+BUTYPE = TAR
+"""The backup type of every order: what the DMA's type decides, the entry server has decided."""
 
 STATUS = b"SPANREEL_STATUS"
 FILES = b"SPANREEL_FILES"
 BYTES = b"SPANREEL_BYTES"
 NODES = b"SPANREEL_NODES"
 PROBLEMS = b"SPANREEL_PROBLEMS"
+MATCHED = b"SPANREEL_MATCHED"
+NODE = b"SPANREEL_NODE"
 TOTALS = (STATUS, FILES, BYTES, NODES, PROBLEMS)
 JOB = b"SPANREEL_JOB"
 GENERATION = b"SPANREEL_GENERATION"
@@ -30,7 +33,10 @@ MAKE_ROOT = b"SPANREEL_MAKE_ROOT"
 
 @dataclass(frozen=True)
 class PartOrder:
-    """One part of a backup; offsets in bytes of the image, node numbers of the file history."""
+    """One part of a backup; offsets in bytes of the image, node numbers of the file history.
+
+    `nodes`: the numbers that were agreed on (skeleton.py).
+    """
 
     path: bytes
     root: bytes
@@ -43,7 +49,9 @@ class PartOrder:
     parent_node: int
     skip: tuple[bytes, ...] = ()
     exclude: tuple[bytes, ...] = ()
-    history: bool = True
+    files: tuple[bytes, ...] = ()
+    nodes: Mapping[bytes, int] = field(default_factory=dict)
+    history: HistoryForm = HistoryForm.NONE
     framed: bool = False
     """Whether the part is an archive of its own: for a move, where no entry server frames it."""
 
@@ -52,7 +60,7 @@ class PartOrder:
         pairs = [
             (b"TYPE", BUTYPE),
             (b"FILESYSTEM", self.path),
-            (b"HIST", b"f" if self.history else b"n"),
+            (b"HIST", self.history.value),
             (b"SPANREEL_ROOT", self.root),
             (JOB, self.job.encode()),
             (b"SPANREEL_FILESET", self.fileset.encode()),
@@ -62,7 +70,9 @@ class PartOrder:
             (b"SPANREEL_NODE_BASE", b"%d" % self.node_base),
             (b"SPANREEL_PARENT_NODE", b"%d" % self.parent_node),
             *((b"SPANREEL_SKIP", path) for path in self.skip),
-            *((b"EXCLUDE", pattern) for pattern in self.exclude),
+            *((b"EXCLUDE", value) for value in self.exclude),
+            *((b"FILES", value) for value in self.files),
+            *((NODE, b"%d %b" % (number, path)) for path, number in self.nodes.items()),
         ]
         return tuple(Pval(name, value) for name, value in pairs)
 
@@ -82,7 +92,9 @@ class PartOrder:
                 parent_node=int(env[b"SPANREEL_PARENT_NODE"][-1]),
                 skip=tuple(env.get(b"SPANREEL_SKIP", ())),
                 exclude=tuple(env.get(b"EXCLUDE", ())),
-                history=wants_history(env),
+                files=tuple(env.get(b"FILES", ())),
+                nodes=_numbers(env.get(NODE, ())),
+                history=history_form(env, BUTYPE),
                 framed=env.get(b"SPANREEL_FRAME") == [b"y"],
             )
         except (KeyError, ValueError) as error:
@@ -91,10 +103,10 @@ class PartOrder:
             ) from error
 
 
-def wants_history(env: Mapping[bytes, Sequence[bytes]]) -> bool:
-    """Whether HIST, in any of its spellings, asks for file history; absent means no (draft, 3.5.2.3)."""
-    value = (env.get(b"HIST") or (b"n",))[-1]
-    return value[:1].lower() in (b"y", b"f", b"d", b"t")
+def _numbers(values: Sequence[bytes]) -> dict[bytes, int]:
+    """Read the agreed numbers.  Raises ValueError."""
+    pairs = (value.partition(b" ") for value in values)
+    return {path: int(number) for number, _, path in pairs}
 
 
 @dataclass(frozen=True)
@@ -105,8 +117,10 @@ class PartTotals:
     files: int
     nodes: int
     problems: int
+    matched: frozenset[int]
 
     @classmethod
     def from_env(cls, env: Mapping[bytes, bytes]) -> PartTotals:
         """Read the totals.  Raises ValueError or KeyError when the owner did not give them."""
-        return cls(int(env[BYTES]), int(env[FILES]), int(env[NODES]), int(env[PROBLEMS]))
+        matched = frozenset(int(index) for index in env.get(MATCHED, b"").split())
+        return cls(int(env[BYTES]), int(env[FILES]), int(env[NODES]), int(env[PROBLEMS]), matched)

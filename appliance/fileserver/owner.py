@@ -211,10 +211,12 @@ class OwnerService(DataService):
             start=place.relative,
             skip=frozenset(part.skip),
             exclude=part.exclude,
+            files=part.files,
             backup_root=part.root,
             stream_offset=part.offset,
             node_base=part.node_base,
             parent_node=part.parent_node,
+            nodes=part.nodes,
         )
         try:
             sink = self._sink(stream)
@@ -234,6 +236,7 @@ class OwnerService(DataService):
         self.set_value(o.FILES, result.files)
         self.set_value(o.NODES, result.nodes)
         self.set_value(o.PROBLEMS, result.problems)
+        self.set_value(o.MATCHED, " ".join(map(str, sorted(result.matched))))
         self.bytes_processed = result.bytes
         return DataHaltReason.SUCCESSFUL
 

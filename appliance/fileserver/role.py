@@ -14,6 +14,7 @@ from appliance.configservice import ConfigService
 from appliance.errors import SpanreelError
 from appliance.extensionservice import CAB, ECHO, Extensions, ExtensionService
 from appliance.fileserver.entry import EntryService
+from appliance.fileserver.environment import DUMP, TAR, HistoryForm
 from appliance.fileserver.gns_service import GnsService
 from appliance.fileserver.owner import OwnerService
 from appliance.gns.client import pull
@@ -29,19 +30,24 @@ from appliance.roles import FILE_SERVER
 PULL_INTERVAL_S = 2.0
 """How long a reader may show clients an old map.  Jobs do not depend on it: they pull at their start."""
 
-BUTYPES = (
-    ButypeInfo(
-        b"tar",
-        (Pval(b"TYPE", b"tar"), Pval(b"HIST", b"f")),
-        int(
-            ButypeAttr.BACKUP_FILELIST
-            | ButypeAttr.RECOVER_FILELIST
-            | ButypeAttr.BACKUP_FH_FILE
-            | ButypeAttr.BACKUP_UTF8
-            | ButypeAttr.RECOVER_UTF8
-        ),
-    ),
+_ATTRIBUTES = int(
+    ButypeAttr.BACKUP_FILELIST
+    | ButypeAttr.RECOVER_FILELIST
+    | ButypeAttr.BACKUP_FH_FILE
+    | ButypeAttr.BACKUP_FH_DIR
+    | ButypeAttr.BACKUP_UTF8
+    | ButypeAttr.RECOVER_UTF8
 )
+
+BUTYPES = tuple(
+    ButypeInfo(
+        name,
+        (Pval(b"TYPE", name), Pval(b"HIST", form.value), Pval(b"LEVEL", b"0"), Pval(b"UPDATE", b"y")),
+        _ATTRIBUTES,
+    )
+    for name, form in ((TAR, HistoryForm.FILE), (DUMP, HistoryForm.NODE))
+)
+"""Either type takes HIST=f and HIST=d; HIST is told in the form that y means."""
 
 
 class FileServerRole:
@@ -116,4 +122,11 @@ class FileServerRole:
 
 def _file_systems() -> tuple[FsInfo, ...]:
     """The whole name space is one file system to a DMA."""
-    return (FsInfo(0x1F, b"gns", b"/", b"", fs_env=(Pval(b"LOCAL", b"y"), Pval(b"TYPE", b"gns"))),)
+    types = b",".join(info.butype_name for info in BUTYPES)
+    env = (
+        Pval(b"LOCAL", b"y"),
+        Pval(b"TYPE", b"gns"),
+        Pval(b"AVAILABLE_BACKUP", types),
+        Pval(b"AVAILABLE_RECOVERY", types),
+    )
+    return (FsInfo(0x1F, b"gns", b"/", b"", fs_env=env),)

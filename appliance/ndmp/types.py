@@ -21,9 +21,9 @@ from appliance.ndmp.xdr import (
     Cursor,
     Opaque,
     Struct,
-    UnknownValueError,
     XdrError,
     codec_of,
+    member_of,
     struct,
 )
 
@@ -70,11 +70,7 @@ def _fixed(cursor: Cursor, length: int) -> bytes:
 
 
 def _discriminant(cursor: Cursor, enum: Any) -> Any:
-    value = _number(cursor)
-    try:
-        return enum(value)
-    except ValueError as error:
-        raise UnknownValueError(f"{value} is no {enum.__name__}") from error
+    return member_of(enum, _number(cursor))
 
 
 class _AddressCodec(Codec):

@@ -21,6 +21,7 @@ from typing import (
     Any,
     ClassVar,
     TypeVar,
+    cast,
     dataclass_transform,
     get_args,
     get_origin,
@@ -36,6 +37,7 @@ ARRAY_LENGTH_MAX = 1 << 20
 """Elements in one array: 250 times the largest file history message seen from a filer (4,096)."""
 
 T = TypeVar("T")
+E = TypeVar("E", bound=IntEnum)
 
 
 class XdrError(RemoteFaultError):
@@ -53,6 +55,23 @@ class UnknownValueError(XdrError):
         self.code = ErrorCode.ILLEGAL_ARGS
 
 
+_MEMBERS: dict[type[IntEnum], dict[int, IntEnum]] = {}
+
+
+def member_of(enum: type[E], value: int) -> E:
+    """The member with this value: a look-up, several times as fast as calling the enumeration.
+
+    File history has three in each entry.  Raises UnknownValueError.
+    """
+    members = _MEMBERS.get(enum)
+    if members is None:
+        members = _MEMBERS[enum] = {int(member): member for member in enum}
+    try:
+        return cast(E, members[value])
+    except KeyError:
+        raise UnknownValueError(f"{value} is no {enum.__name__}") from None
+
+
 @dataclasses.dataclass(frozen=True)
 class _Number:
     """A fixed-size field: its `struct` letter, and the enumeration or the largest value that it has."""
@@ -65,12 +84,7 @@ class _Number:
         """The number as a member of the enumeration.  Raises XdrError for what the field cannot hold."""
         if self.largest is not None and value > self.largest:
             raise XdrError(f"{value} is more than {self.largest}, the most that its field holds")
-        if self.enum is None:
-            return value
-        try:
-            return self.enum(value)
-        except ValueError as error:
-            raise UnknownValueError(f"{value} is no {self.enum.__name__}") from error
+        return value if self.enum is None else member_of(self.enum, value)
 
 
 U8 = Annotated[int, _Number("I", largest=0xFF)]

@@ -71,11 +71,11 @@ class Witness:
         changer = self.info["tape"]["changer"]["ndmp_device"]
         return self.run("-v", *words, "-R", media, "-r", changer, "-T", media, "-f", self.drive)
 
-    def job(self, entry: str, *words: str) -> str:
+    def job(self, entry: str, *words: str, butype: str = "tar") -> str:
         """A backup or restore through the file server `entry`, on the loaded cartridge."""
         media = self.agent(self.info["tape"]["node"])
         agents = ("-D", self.agent(entry), "-T", media, "-f", self.drive)
-        return self.run("-v", *words, *agents, "-B", "tar", "-b", BLOCKS_OF_512)
+        return self.run("-v", *words, *agents, "-B", butype, "-b", BLOCKS_OF_512)
 
     def places(self) -> list[tuple[bytes, Path]]:
         """Global and local path of every part."""
@@ -233,6 +233,61 @@ def test_single_files_and_a_name_that_is_not_there(witness: Witness) -> None:
     assert home[b"/new/copy"][4] == source[b"/software/large"][4]
     said = witness.job("fs1", "-x", "-C", "/restored/home", "-J", "single", "/projects/nowhere")
     assert "LOG_FILE messages: 0 OK, 1 ERROR, total 1 of 1" in said
+
+
+def names_by_node(index: str) -> set[str]:
+    """The paths of an index in node form, put together from its root (DHr), names (DHd) and nodes (DHn)."""
+    lines = [line.split() for line in index.splitlines()]
+    (root,) = {line[1] for line in lines if line[0] == "DHr"}
+    nodes = {line[1] for line in lines if line[0] == "DHn"}
+    inside: dict[str, list[tuple[str, str]]] = {}
+    for line in lines:
+        if line[0] == "DHd":
+            _, above, name, _, node = line
+            inside.setdefault(above, []).append((name, node))
+    found, waiting = {"/"} if f"{root}" in nodes else set(), [("", root)]
+    while waiting:
+        path, node = waiting.pop()
+        for name, below in inside.get(node, ()):
+            if name not in (".", ".."):
+                waiting.append((f"{path}/{name}", below))
+                found |= {f"{path}/{name}"} if below in nodes else set()
+    return found
+
+
+def test_both_types_give_the_same_names(witness: Witness) -> None:
+    """An index of type dump (by node) leads to the same paths as one of type tar (by path)."""
+    assert OKAY in witness.job("fs1", "-c", "-C", "/", "-I", "by-path")
+    assert OKAY in witness.job("fs2", "-c", "-C", "/", "-I", "by-node", butype="dump")
+    by_path = (witness.folder / "by-path").read_text()
+    by_node = (witness.folder / "by-node").read_text()
+    assert {line.split()[1] for line in by_path.splitlines() if line.startswith("DHf ")} == names_by_node(
+        by_node
+    )
+    assert "DHf " not in by_node
+
+
+@pytest.mark.parametrize("butype", ["tar", "dump"])
+def test_one_file_by_index(witness: Witness, butype: str) -> None:
+    """A foreign DMA finds a file of another owner's part in either form of index, and has it restored."""
+    index = f"one-{butype}"
+    assert OKAY in witness.job("fs1", "-c", "-C", "/", "-I", index, butype=butype)
+    witness.clear()
+    name = "/projects/media/large"
+    said = witness.job("fs2", "-x", "-C", "/restored/home", "-J", index, name, "-vvvvvvvv", butype=butype)
+    assert OKAY in said, said
+    # What it found in its index: the place in the image.
+    assert re.search(rf"fil\[0\] fi=[1-9]\d* {name}", said)
+    assert "LOG_FILE messages: 1 OK, 0 ERROR, total 1 of 1" in said
+    assert witness.tree(b"/restored/home" + name.encode())[b""][4] == witness.tree(name.encode())[b""][4]
+
+
+def test_exclude_is_honoured(witness: Witness) -> None:
+    """What `-e` names, one variable each, is in neither history nor image."""
+    said = witness.job("fs1", "-c", "-C", "/home", "-I", "some", "-e", "large", "-e", "/spa*", butype="dump")
+    assert OKAY in said, said
+    names = names_by_node((witness.folder / "some").read_text())
+    assert {"/large", "/sparse", "/sym"} & names == {"/sym"}
 
 
 def test_with_the_data_server_listening(witness: Witness) -> None:

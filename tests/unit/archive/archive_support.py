@@ -6,7 +6,7 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,6 +39,10 @@ class Recorder:
     entries: list[Entry] = field(default_factory=list)
     problems: list[tuple[bytes, str]] = field(default_factory=list)
     done: list[bytes] = field(default_factory=list)
+    listings: list[tuple[int, int, list[tuple[bytes, int]]]] = field(default_factory=list)
+
+    def listing(self, node: int, parent: int, names: Iterable[tuple[bytes, int]]) -> None:
+        self.listings.append((node, parent, list(names)))
 
     def entry(self, entry: Entry) -> None:
         self.entries.append(entry)

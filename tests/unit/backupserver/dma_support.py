@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
 
+from backupserver_support import in_node_form
+
 from appliance.backupserver.catalogue import Catalogue, open_catalogue
 from appliance.backupserver.peers import Context
 from appliance.backupserver.progress import Screen
@@ -90,6 +92,7 @@ class Script:
     hangs: bool = False
     results: Mapping[bytes, RecoveryStatus] = field(default_factory=dict)
     started: list[dict[bytes, bytes]] = field(default_factory=list)
+    butypes: list[bytes] = field(default_factory=list)
     nlist: tuple[Name, ...] = ()
     received: bytes = b""
     aborted: bool = False
@@ -136,6 +139,7 @@ class ScriptedData:
 
     def _backup(self, request: m.DataStartBackupRequest) -> Struct:
         self._script.started.append({pair.name: pair.value for pair in request.env})
+        self._script.butypes.append(request.butype_name)
         self._refuse()
         extra = tuple(Pval(name, value) for name, value in self._script.environment.items())
         self._environment = (*request.env, *extra)
@@ -144,6 +148,7 @@ class ScriptedData:
 
     def _recover(self, request: m.DataStartRecoverRequest) -> Struct:
         self._script.started.append({pair.name: pair.value for pair in request.env})
+        self._script.butypes.append(request.butype_name)
         self._script.nlist = request.nlist
         self._refuse()
         self._operation = DataOperation.RECOVER
@@ -166,7 +171,12 @@ class ScriptedData:
             FhFile((FileName(name),), (FileStat(ftype=self._type(name)),), i, i * 512)
             for i, name in enumerate(script.names)
         )
-        self._poster.post(m.FhAddFilePost(files))
+        if self._script.started[-1].get(b"HIST") == b"d":
+            dirs, nodes = in_node_form(files)
+            self._poster.post(m.FhAddNodePost(tuple(nodes)))
+            self._poster.post(m.FhAddDirPost(tuple(dirs)))
+        else:
+            self._poster.post(m.FhAddFilePost(files))
         for kind, text in script.lines:
             self._log(kind, text)
         try:

@@ -66,6 +66,21 @@ def test_a_job_from_the_command_line(call: Call, lab: Site) -> None:
     assert "restore of job 1 complete" in output
 
 
+def test_a_type_is_chosen(call: Call, lab: Site) -> None:
+    """--type dump asks for history in node form, lists the same names, and restores by the same type."""
+    for word, form in (("tar", b"f"), ("dump", b"d")):
+        lab.script.started.clear()
+        document(call, "backup", "/", "--type", word)
+        entries = document(call, "ls", "latest", "/", "--recursive")
+        assert [(entry["path"], entry["type"]) for entry in entries] == [("/d", "dir"), ("/d/\\xff", "reg")]
+        document(call, "restore", "latest", "/d", "--to", "/there")
+        assert lab.script.nlist[0].node == 1
+        started = [(each[b"TYPE"], each[b"HIST"]) for each in lab.script.started]
+        assert started == [(word.encode(), form)] * 2
+        assert lab.script.butypes[-2:] == [word.encode()] * 2
+    assert call("backup", "/", "--type", "cpio")[0] == ExitCode.USAGE
+
+
 def test_exit_codes(call: Call, lab: Site) -> None:
     """Scripts tell from the exit code alone how it ended."""
     lab.script.lines = ((LogType.WARNING, b"/d: changed while it was read"),)

@@ -13,8 +13,7 @@ from appliance.ndmp import messages as m
 from appliance.ndmp.declare import Kind
 from appliance.ndmp.endpoint import Received
 from appliance.ndmp.enums import ALL_ONES, FileType
-from appliance.ndmp.messages.fh import FhDir
-from appliance.ndmp.types import FileName, FileStat
+from appliance.ndmp.types import FileStat
 
 
 @pytest.mark.parametrize("path", [b"/", b"/a", b"/a/b", b"/a/\xff\x80", b"/a b/ "])
@@ -64,15 +63,14 @@ def test_a_directory_without_a_row_is_found(catalogue: Catalogue) -> None:
     assert history.lookup(catalogue, image, b"/a/b/c/d") is None
 
 
-def test_history_nobody_asked_for_is_told_once(catalogue: Catalogue) -> None:
-    """A foreign server's node form is a problem of the job, not thousands."""
+def test_history_that_cannot_be_read_is_told_once(catalogue: Catalogue) -> None:
+    """A server that sends what is no file history makes one problem of the job, not thousands."""
     job = jobs.create(catalogue, [b"/"], "fs1", 0)
     image = media.add_image(catalogue, job, 1, b"/", 1024)
     told: list[bytes] = []
     writer = HistoryWriter(catalogue.path, image.id, told.append)
-    for _ in range(3):
-        writer.put(received(m.FhAddDirPost((FhDir((FileName(b"x"),), 1, 1),)), 0x704))
-    writer.put(Received(1, 0x703, Kind.POST, 0, 0, b"broken"))
+    for code in (0x703, 0x704, 0x705):
+        writer.put(Received(1, code, Kind.POST, 0, 0, b"broken"))
     writer.finish()
     assert len(told) == 1
     assert b"file history was lost" in told[0]

@@ -112,6 +112,7 @@ class Dma:
     log: list[str] = field(default_factory=list)
     files: list[m.LogFilePost] = field(default_factory=list)
     reads: list[m.NotifyDataReadPost] = field(default_factory=list)
+    tree: list[m.FhAddDirPost | m.FhAddNodePost] = field(default_factory=list)
 
     def await_halt(self) -> DataHaltReason:
         """Collect posts up to the halt."""
@@ -123,6 +124,8 @@ class Dma:
                 for file in body.files:
                     self.history[file.names[0].path] = file.fh_info
                     self.nodes[file.names[0].path] = file.node
+            elif isinstance(body, m.FhAddDirPost | m.FhAddNodePost):
+                self.tree.append(body)
             elif isinstance(body, m.LogMessagePost):
                 self.log.append(body.entry.decode())
             elif isinstance(body, m.LogFilePost):
@@ -204,13 +207,16 @@ class Cluster:
         self._movers.append(made)
         return made
 
-    def backup(self, entry: str, path: bytes = b"/") -> tuple[Dma, Mover, DataHaltReason]:
-        """A full backup through `entry`."""
+    def backup(
+        self, entry: str, path: bytes = b"/", butype: bytes = b"tar", *more: tuple[bytes, bytes]
+    ) -> tuple[Dma, Mover, DataHaltReason]:
+        """A full backup through `entry`; `more` are variables of its environment."""
         dma, mover = self.dma(entry), self.mover()
         taking = mover.take()
         dma.client.do(m.DataConnectRequest(mover.address))
         env = (Pval(b"FILESYSTEM", path), Pval(b"HIST", b"y"), Pval(b"UNKNOWN", b"kept"))
-        dma.client.do(m.DataStartBackupRequest(b"tar", env))
+        env += tuple(Pval(name, value) for name, value in more)
+        dma.client.do(m.DataStartBackupRequest(butype, env))
         reason = dma.await_halt()
         taking.join(WAIT_S)
         return dma, mover, reason

@@ -1,0 +1,99 @@
+"""What the variables of a backup or restore ask for, in every spelling that DMAs use.  Pure.
+
+Variables that are not read here are kept, and returned by DATA_GET_ENV, but change nothing (draft-skardal-
+ndmpv4-04, 3.5.2.3): among them UPDATE and EXTRACT, which have no meaning without a dumpdates file.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import pwd
+from collections.abc import Mapping, Sequence
+
+from appliance.ndmp.enums import ErrorCode
+from appliance.ndmp.errors import RefusalError
+from appliance.text import show_path
+
+TAR = b"tar"
+DUMP = b"dump"
+BUTYPES = (TAR, DUMP)
+"""The backup types: one stream, a pax archive that GNU tar and bsdtar read.  They differ in the form that
+HIST=y means."""
+
+Environment = Mapping[bytes, Sequence[bytes]]
+
+
+class HistoryForm(enum.Enum):
+    """The forms of file history, by their value of HIST."""
+
+    NONE = b"n"
+    FILE = b"f"
+    NODE = b"d"
+
+
+_HISTORY_WORDS = {
+    b"f": HistoryForm.FILE,
+    b"file": HistoryForm.FILE,
+    b"d": HistoryForm.NODE,
+    b"dir": HistoryForm.NODE,
+    b"directory": HistoryForm.NODE,
+    b"node": HistoryForm.NODE,
+}
+_YES = frozenset((b"y", b"yes", b"t", b"true"))
+_NO_BASE = frozenset((b"", b"0", b"-1"))
+
+
+def last(env: Environment, name: bytes, default: bytes = b"") -> bytes:
+    """The last value of a variable."""
+    values = env.get(name)
+    return values[-1] if values else default
+
+
+def history_form(env: Environment, butype: bytes) -> HistoryForm:
+    """What HIST asks for; absent, and what is no answer, mean none (draft, 3.2.5).
+
+    f and d choose the form whatever the type; y leaves it to the type.
+    """
+    word = last(env, b"HIST").strip().lower()
+    if word in _YES:
+        return HistoryForm.NODE if butype == DUMP else HistoryForm.FILE
+    return _HISTORY_WORDS.get(word, HistoryForm.NONE)
+
+
+def check_backup(env: Environment, butype: bytes) -> None:
+    """Raise RefusalError(ILLEGAL_ARGS) for a backup that is not offered, or contradicts itself."""
+    check_butype(butype)
+    kind = last(env, b"TYPE")
+    if kind and kind != butype:
+        raise _refused(f"TYPE={show_path(kind)} contradicts the backup type {show_path(butype)}: send one")
+    level = last(env, b"LEVEL") or b"0"
+    if level != b"0":
+        # A full backup instead would be what nobody asked for, and the level's base would be lost.
+        raise _refused(f"level {show_path(level)} has no base here; use level 0")
+    if last(env, b"BASE_DATE") not in _NO_BASE:
+        raise _refused("incremental backups by BASE_DATE are not offered; leave it out, or send 0")
+
+
+def check_butype(butype: bytes) -> None:
+    """Raise RefusalError(ILLEGAL_ARGS) for another backup type than ours."""
+    if butype not in BUTYPES:
+        offered = " or ".join(name.decode() for name in BUTYPES)
+        raise _refused(f"backup type {show_path(butype)} is not offered; use {offered}")
+
+
+def other_user(env: Environment) -> str:
+    """The user that USER names, when it is not the one that this server runs as; else an empty string."""
+    name = last(env, b"USER").decode("utf-8", "backslashreplace")
+    return "" if name in ("", str(os.geteuid()), _own_name()) else name
+
+
+def _own_name() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return ""
+
+
+def _refused(why: str) -> RefusalError:
+    return RefusalError(ErrorCode.ILLEGAL_ARGS, why)
