@@ -64,9 +64,9 @@ class FakeService:
 class Running:
     """A server and what its sessions were given."""
 
-    def __init__(self, accounts: Accounts | None = None) -> None:
+    def __init__(self, accounts: Accounts | None = None, **options: Any) -> None:
         self.services: queue.SimpleQueue[FakeService] = queue.SimpleQueue()
-        self.server = NdmpServer((HOST, 0), self._setup, accounts=accounts)
+        self.server = NdmpServer((HOST, 0), self._setup, accounts=accounts, **options)
         self.server.start()
 
     def _setup(self, session: Session, stream: socket.socket) -> None:
@@ -197,7 +197,9 @@ def test_a_lost_connection_wakes_whoever_waits(running: Running) -> None:
     caller.start()
     assert service.entered.wait(WAIT_S)
     running.server.stop()
-    assert "server: the peer closed the connection" in str(outcome.get(timeout=WAIT_S))
+    assert "server: the peer ended the session: the server is shutting down" in str(
+        outcome.get(timeout=WAIT_S)
+    )
     caller.join(WAIT_S)
     assert lost.wait(WAIT_S)
     assert client.posts.get(timeout=WAIT_S) is None
@@ -248,10 +250,9 @@ def test_a_strangers_garbage_ends_that_session_only(running: Running, garbage: b
         client.do(m.DataStopRequest(), timeout=WAIT_S)
 
 
-def test_one_session_too_many_is_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_session_too_many_is_refused_with_the_reason() -> None:
     """It is told REFUSED and why, the others go on, and its place is free again once one ends."""
-    monkeypatch.setattr(server_module, "SESSIONS_MAX", 2)
-    running = Running()
+    running = Running(sessions_max=2)
     with running.client() as client, running.client() as other:
         running.service()
         second = running.service()
