@@ -128,7 +128,7 @@ class Accounts:
         }
         self.failures = 0
         self._allow_text = allow_text
-        self._backoff = backoff or Backoff()
+        self._backoff = Backoff() if backoff is None else backoff
         self._wait = wait
 
     @property
