@@ -52,9 +52,11 @@ class ChannelService(DataService):
         }
 
     def status(self) -> Status:
-        """For the list of sessions; the feeds count while a backup runs."""
+        """For the list of sessions; nothing before there is a channel, whose feeds count while it runs."""
         channel = self._channel
-        if channel is not None and self.machine.state is DataState.ACTIVE:
+        if channel is None:
+            return {}
+        if self.machine.state is DataState.ACTIVE:
             self.bytes_processed = max(self.bytes_processed, channel.relayed)
         return super().status()
 

@@ -38,9 +38,9 @@ def test_a_stranger_is_closed_and_the_peer_that_is_meant_is_taken() -> None:
 def test_a_listener_gives_up_in_time_whoever_else_comes() -> None:
     """Strangers do not lengthen the time that the right peer has."""
     rules = DataRules(ONLY_SECOND, accept_timeout=0.3)
-    with dataconn.listen(HOST, 8) as listener, come(listener.getsockname(), HOST):
-        with pytest.raises(TimeoutError, match=r"within 0\.3 s"):
-            dataconn.accept(listener, rules)
+    listener = dataconn.listen(HOST, 8)
+    with listener, come(listener.getsockname(), HOST), pytest.raises(TimeoutError, match=r"within 0\.3 s"):
+        dataconn.accept(listener, rules)
 
 
 def test_a_listener_that_is_shut_wakes_at_once() -> None:
