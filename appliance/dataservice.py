@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import structlog
 
@@ -25,7 +25,9 @@ from appliance.ndmp.enums import (
     LogType,
 )
 from appliance.ndmp.errors import RefusalError
+from appliance.ndmp.logcontext import carrying, forget, note
 from appliance.ndmp.session import Handler, Poster
+from appliance.ndmp.sessions import Status
 from appliance.ndmp.states import DATA, DataEvent, Machine
 from appliance.ndmp.types import Address, Name, Pval
 from appliance.ndmp.xdr import Struct
@@ -41,22 +43,39 @@ the listening host has it, which is before that host has told us."""
 
 
 class DataService(ABC):
-    """One session's DATA service."""
+    """One session's DATA service.
+
+    Attributes:
+        job: the name of the job that the session works for, empty before there is one.
+
+    """
+
+    reported_as: ClassVar[str] = "data"
 
     def __init__(self, poster: Poster, log: Any = None) -> None:
         self.poster = poster
         self.log = log or structlog.get_logger()
         self.machine: Machine[DataState, DataEvent] = Machine("DATA", DATA, DataState.IDLE)
         self._worker: threading.Thread | None = None
+        self._moved_before = 0
+        self.bytes_processed = 0
         self._clear()
 
     def _clear(self) -> None:
+        forget("job")
+        self.job = ""
+        self._moved_before += self.bytes_processed
         self.operation = DataOperation.NOACTION
         self.halt_reason = DataHaltReason.NA
         self.bytes_processed = 0
         self.read_offset = 0
         self.read_length = 0
         self.env: dict[bytes, list[bytes]] = {}
+
+    def begin_job(self, name: str) -> None:
+        """The session works for this job from now on: its log lines and the list of sessions say so."""
+        self.job = name
+        note(job=name)
 
     # What a subclass supplies.
 
@@ -108,6 +127,18 @@ class DataService(ABC):
             m.DataAbortRequest: self._on_abort,
             m.DataStopRequest: self._on_stop,
             m.DataGetEnvRequest: self._on_get_env,
+        }
+
+    def status(self) -> Status:
+        """For the list of sessions."""
+        return {
+            self.reported_as: {
+                "state": self.machine.state.name.lower(),
+                "operation": self.operation.name.lower(),
+                "job": self.job,
+                "bytes": self.bytes_processed,
+                "moved": self._moved_before + self.bytes_processed,
+            }
         }
 
     def close(self) -> None:
@@ -246,7 +277,7 @@ class DataService(ABC):
 
     def _start(self, event: DataEvent, run: Callable[[], DataHaltReason]) -> None:
         self.machine.fire(event)
-        worker = threading.Thread(target=self._run, args=(run,), name="data-operation", daemon=True)
+        worker = threading.Thread(target=carrying(self._run), args=(run,), name="data-operation", daemon=True)
         self._worker = worker
         self.poster.after_reply(worker.start)
 

@@ -36,11 +36,11 @@ _TLS = b"FEED_TLS"
 class FeedListener:
     """The listening end.  `tls` None: plain TCP after the token."""
 
-    def __init__(self, host: str, tls: ssl.SSLContext | None) -> None:
-        """Raises RefusalError(CONNECT) when no port can be had."""
+    def __init__(self, host: str, tls: ssl.SSLContext | None, ports: range | None = None) -> None:
+        """`ports`: those to listen on; None: any.  Raises RefusalError(CONNECT) when none can be had."""
         self._tls = tls
         self._token = secrets.token_hex(TOKEN_LENGTH // 2).encode()
-        self._socket = dataconn.listen(host, backlog=8)
+        self._socket = dataconn.listen(host, backlog=8, ports=ports)
 
     def address(self) -> Address:
         """The address to give to the peer, token and all: over a TLS control session only."""

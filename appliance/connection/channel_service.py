@@ -15,7 +15,10 @@ from appliance.ndmp import extension as x
 from appliance.ndmp import messages as m
 from appliance.ndmp.enums import DataHaltReason, DataOperation, DataState, ErrorCode
 from appliance.ndmp.errors import RefusalError
+from appliance.ndmp.logcontext import carrying
+from appliance.ndmp.networks import NO_RULES, DataRules
 from appliance.ndmp.session import Handler, Poster
+from appliance.ndmp.sessions import Status
 from appliance.ndmp.states import DataEvent
 from appliance.ndmp.types import Address, Name
 from appliance.ndmp.xdr import Struct
@@ -26,8 +29,13 @@ _NOT_HERE = (m.DataStartBackupRequest, m.DataStartRecoverRequest, m.DataStartRec
 class ChannelService(DataService):
     """Opens, starts, finishes and ends one channel."""
 
-    def __init__(self, poster: Poster, channels: Channels, host: str, log: Any = None) -> None:
+    reported_as = "channel"
+
+    def __init__(
+        self, poster: Poster, channels: Channels, host: str, log: Any = None, rules: DataRules = NO_RULES
+    ) -> None:
         super().__init__(poster, log)
+        self._rules = rules
         self._channels = channels
         self._host = host
         self._channel: Channel | None = None
@@ -43,6 +51,15 @@ class ChannelService(DataService):
             x.ChannelFinishRequest: self._on_finish,
         }
 
+    def status(self) -> Status:
+        """For the list of sessions; nothing before there is a channel, whose feeds count while it runs."""
+        channel = self._channel
+        if channel is None:
+            return {}
+        if self.machine.state is DataState.ACTIVE:
+            self.bytes_processed = max(self.bytes_processed, channel.relayed)
+        return super().status()
+
     @property
     def channel(self) -> Channel:
         """The session's channel.  Raises RefusalError(ILLEGAL_STATE) before it is open."""
@@ -53,16 +70,16 @@ class ChannelService(DataService):
     def listen(self) -> Address:
         """Listen for the media server, and take its connection in a thread of its own."""
         channel = self.channel
-        listener = self._listener = dataconn.listen(self._host)
+        listener = self._listener = dataconn.listen(self._host, ports=self._rules.ports)
         self.poster.after_reply(
-            threading.Thread(target=self._accept, args=(listener, channel), daemon=True).start
+            threading.Thread(target=carrying(self._accept), args=(listener, channel), daemon=True).start
         )
         return dataconn.local_address(listener)
 
     def connect(self, address: Address) -> None:
         """Connect to the mover: the channel of the whole job."""
-        self.channel.stream = dataconn.connect(address, self._host)
-        self.log.info("channel connected", job=self.channel.job)
+        self.channel.stream = dataconn.connect(address, self._host, self._rules)
+        self.log.info("channel connected")
 
     def connection_address(self) -> Address:
         """The mover's endpoint."""
@@ -100,7 +117,8 @@ class ChannelService(DataService):
     def _on_open(self, request: x.ChannelOpenRequest) -> x.ChannelOpenReply:
         if self._channel is not None or self.machine.state is not DataState.IDLE:
             raise RefusalError(ErrorCode.ILLEGAL_STATE, "the session has a channel already")
-        self._channel = self._channels.open(request.job.decode("utf-8", "replace"))
+        self.begin_job(request.job.decode("utf-8", "replace"))
+        self._channel = self._channels.open(self.job)
         return x.ChannelOpenReply(channel=self._channel.id)
 
     def _on_channel_start(self, request: x.ChannelStartRequest) -> x.ChannelStartReply:
@@ -132,7 +150,7 @@ class ChannelService(DataService):
         channel = self.channel
         channel.finished.wait()
         if channel.broken:
-            self.log.warning("channel broken", job=channel.job, why=channel.broken)
+            self.log.warning("channel broken", why=channel.broken)
             return DataHaltReason.CONNECT_ERROR
         self.bytes_processed = channel.relayed
         return DataHaltReason.SUCCESSFUL
@@ -147,11 +165,12 @@ class ChannelService(DataService):
     def _accept(self, listener: socket.socket, channel: Channel) -> None:
         """Take the media server's connection, unless the listener was given up meanwhile."""
         try:
-            stream, _ = listener.accept()
-        except OSError:
+            stream = dataconn.accept(listener, self._rules)
+        except OSError as error:
+            if self._listener is listener:
+                self.log.warning("no media server connected to the channel", why=str(error))
             self.halt(DataHaltReason.CONNECT_ERROR, lambda: self._listener is listener)
             return
-        dataconn.tune(stream)
         with self.machine.changed:
             awaited = self._listener is listener and self.machine.state is DataState.LISTEN
             if awaited:

@@ -12,7 +12,7 @@ from typing import Any
 from appliance.archive.errors import ArchiveUsageError
 from appliance.dataservice import DataService
 from appliance.errors import SpanreelError
-from appliance.fileserver import environment
+from appliance.fileserver import environment, rights
 from appliance.fileserver import order as o
 from appliance.fileserver.backup_job import BackupJob, BackupOrder
 from appliance.fileserver.job import Job, JobAbortedError, JobContext, JobFailedError, JobTotals, new_job_name
@@ -22,8 +22,10 @@ from appliance.fileserver.restore_job import RestoreJob
 from appliance.gns.map import GnsMap, PathNotFoundError
 from appliance.gns.service import MapService
 from appliance.ndmp import messages as m
+from appliance.ndmp.accounts import Account
 from appliance.ndmp.enums import DataHaltReason, DataState, ErrorCode, LogType
 from appliance.ndmp.errors import ConnectionLostError, NdmpError, RefusalError
+from appliance.ndmp.networks import NO_RULES, DataRules
 from appliance.ndmp.session import Poster
 from appliance.ndmp.states import DataEvent
 from appliance.ndmp.types import Address, Name
@@ -34,8 +36,22 @@ from appliance.text import show_path
 class EntryService(DataService):
     """One DMA session's DATA service."""
 
-    def __init__(self, poster: Poster, maps: MapService, peers: Peers, log: Any = None) -> None:
+    def __init__(
+        self,
+        poster: Poster,
+        maps: MapService,
+        peers: Peers,
+        log: Any = None,
+        *,
+        user: Callable[[], tuple[str, Account | None]] = lambda: ("", None),
+        rules: DataRules = NO_RULES,
+        on_outcome: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """`user`: who logged in, and with which account; `on_outcome` is told how each job ended."""
         super().__init__(poster, log)
+        self._user = user
+        self._rules = rules
+        self._on_outcome = on_outcome
         self._maps = maps
         self._peers = peers
         self._channel: ChannelSession | None = None
@@ -55,6 +71,7 @@ class EntryService(DataService):
     def connect(self, address: Address) -> None:
         """The connection server connects to the mover."""
         try:
+            address = self._rules.within(address)
             self._open_channel().connect(address)
         except NdmpError as error:
             raise self._no_channel(error) from error
@@ -73,9 +90,11 @@ class EntryService(DataService):
         self._check_butype(request.butype_name)
         paths = [pair.value for pair in request.env if pair.name == b"FILESYSTEM"]
         try:
-            self._fresh_map().parts(clean_path(paths[-1] if paths else b""))
+            root = clean_path(paths[-1] if paths else b"")
+            self._fresh_map().parts(root)
         except (RefusalError, PathNotFoundError) as error:
             raise self._refuse(ErrorCode.ILLEGAL_ARGS, str(error)) from error
+        self._check_backup_rights(root)
 
     def backup(self, butype: bytes) -> Callable[[], DataHaltReason]:
         """Look the path up, and return what runs the backup.  Raises RefusalError, with a line in the log."""
@@ -87,6 +106,10 @@ class EntryService(DataService):
                 exclude=tuple(self.env.get(b"EXCLUDE", ())),
                 files=tuple(self.env.get(b"FILES", ())),
             )
+        except (RefusalError, ArchiveUsageError) as error:
+            raise self._refuse(ErrorCode.ILLEGAL_ARGS, str(error)) from error
+        self._check_backup_rights(order.root)
+        try:
             job = BackupJob(self._context(), self._fresh_map(), order)
         except (RefusalError, PathNotFoundError, ArchiveUsageError) as error:
             raise self._refuse(ErrorCode.ILLEGAL_ARGS, str(error)) from error
@@ -106,6 +129,8 @@ class EntryService(DataService):
             owners = routes(gns, wanted)
         except RefusalError as error:
             raise self._refuse(error.code, str(error)) from error
+        user, account = self._user()
+        self._check_rights(rights.against_restore(account, user, (wish.target for wish in wanted)))
         # LOG_FILE is about names of the nlist (draft-skardal-ndmpv4-04, 4.2.2): none for an empty one.
         self._names_given = bool(names)
         job = RestoreJob(self._context(), gns.generation, wanted, owners, existing)
@@ -126,10 +151,15 @@ class EntryService(DataService):
 
     def _open_channel(self) -> ChannelSession:
         name = self._job_name = new_job_name()
+        self.begin_job(name)
         self._events = Events()
         try:
             self._channel = ChannelSession(
-                self._peers, name, self._events, lambda address: self._mover_came(name, address)
+                self._peers,
+                name,
+                self._events,
+                lambda address: self._mover_came(name, address),
+                lambda: self._no_mover_comes(name),
             )
         except NdmpError as error:
             raise ConnectionLostError(f"no connection server: {error}", ErrorCode.CONNECT) from error
@@ -145,6 +175,13 @@ class EntryService(DataService):
             if name == self._job_name and self.machine.try_fire(DataEvent.ACCEPTED):
                 self._mover = address
 
+    def _no_mover_comes(self, name: str) -> None:
+        """The channel is over; a job notices by itself, a listener must be told of."""
+        self.halt(
+            DataHaltReason.CONNECT_ERROR,
+            lambda: name == self._job_name and self.machine.state is DataState.LISTEN,
+        )
+
     def _context(self) -> JobContext:
         assert self._channel is not None, "CONNECTED implies a channel"
         return JobContext(
@@ -155,7 +192,7 @@ class EntryService(DataService):
             self.poster,
             self._progress,
             self.message,
-            self.log.bind(job=self._job_name),
+            self.log,
         )
 
     def _fresh_map(self) -> GnsMap:
@@ -188,7 +225,12 @@ class EntryService(DataService):
                     self.message(LogType.ERROR, f"the job failed: {error}")
             return DataHaltReason.INTERNAL_ERROR
 
-        return guarded
+        def counted() -> DataHaltReason:
+            reason = guarded()
+            self._on_outcome(_outcome(reason, self.value(o.STATUS).decode()))
+            return reason
+
+        return counted
 
     def _run_backup(self, job: BackupJob) -> DataHaltReason:
         reason = job.run()
@@ -215,6 +257,14 @@ class EntryService(DataService):
         self.message(LogType.ERROR, why)
         return RefusalError(code, why)
 
+    def _check_backup_rights(self, root: bytes) -> None:
+        user, account = self._user()
+        self._check_rights(rights.against_backup(account, user, root))
+
+    def _check_rights(self, why: str) -> None:
+        if why:
+            raise self._refuse(ErrorCode.PERMISSION, why)
+
     def _check_butype(self, butype: bytes) -> None:
         try:
             environment.check_butype(butype)
@@ -226,6 +276,13 @@ class EntryService(DataService):
         user = environment.other_user(self.env)
         if user:
             self.message(LogType.NORMAL, f"USER={show_path(user.encode())} is ignored: all files are read")
+
+
+def _outcome(reason: DataHaltReason, status: str) -> str:
+    """In one word, how a job ended: `status` is that of a job which got to its end."""
+    if reason is DataHaltReason.SUCCESSFUL:
+        return status
+    return "aborted" if reason is DataHaltReason.ABORTED else "failed"
 
 
 def _connect_code(error: NdmpError) -> ErrorCode:

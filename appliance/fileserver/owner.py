@@ -35,6 +35,7 @@ from appliance.ndmp import dataconn
 from appliance.ndmp import messages as m
 from appliance.ndmp.enums import DataHaltReason, DataState, ErrorCode, LogType, RecoveryStatus
 from appliance.ndmp.errors import RefusalError
+from appliance.ndmp.logcontext import carrying
 from appliance.ndmp.session import Poster
 from appliance.ndmp.states import DataEvent
 from appliance.ndmp.types import Address, Name
@@ -56,10 +57,15 @@ class OwnerService(DataService):
         log: Any = None,
         *,
         feed_tls: ssl.SSLContext | None,
+        ports: range | None = None,
     ) -> None:
-        """`feed_tls`: what a part that moves here comes in; None for plain TCP opened by token."""
+        """`feed_tls`: what a part that moves here comes in; None for plain TCP opened by token.
+
+        `ports`: what is listened on for it.
+        """
         super().__init__(poster, log)
         self._feed_tls = feed_tls
+        self._ports = ports
         self._node = node
         self._maps = maps
         self._peers = peers
@@ -69,8 +75,8 @@ class OwnerService(DataService):
 
     def listen(self) -> Address:
         """Listen for another owner's feed: a part moves from one file server to the other."""
-        listener = self._listener = feeds.FeedListener(self._peers.address, self._feed_tls)
-        worker = threading.Thread(target=self._accept, args=(listener,), daemon=True)
+        listener = self._listener = feeds.FeedListener(self._peers.address, self._feed_tls, self._ports)
+        worker = threading.Thread(target=carrying(self._accept), args=(listener,), daemon=True)
         self.poster.after_reply(worker.start)
         return listener.address()
 
@@ -86,6 +92,7 @@ class OwnerService(DataService):
         """Check the order of a part; refuse one made with another map, or for what is not there."""
         _check_butype(butype)
         part = o.PartOrder.from_env(self.env)
+        self.begin_job(part.job)
         place = self._resolve(part.path, part.generation)
         if place.junction.fileset != part.fileset or place.local != part.local_path:
             raise RefusalError(
@@ -107,6 +114,7 @@ class OwnerService(DataService):
         _check_butype(butype)
         if not names:
             raise RefusalError(ErrorCode.ILLEGAL_ARGS, "an owner needs at least one name")
+        self.begin_job(self.value(o.JOB).decode("ascii", "replace"))
         generation = int(self.value(o.GENERATION, b"0"))
         existing = existing_policy(self.value(o.EXISTING))
         with contextlib.ExitStack() as opened:

@@ -8,7 +8,7 @@ import threading
 import structlog
 
 from appliance import tls
-from appliance.accounts import load_accounts
+from appliance.accounts import accounts_of
 from appliance.config import Cluster, FileServer, Ndmp, NodeConfig
 from appliance.configservice import ConfigService
 from appliance.errors import SpanreelError
@@ -23,6 +23,7 @@ from appliance.ndmp.enums import ButypeAttr
 from appliance.ndmp.messages import ButypeInfo, FsInfo
 from appliance.ndmp.server import NdmpServer
 from appliance.ndmp.session import Session
+from appliance.ndmp.sessions import Sessions
 from appliance.ndmp.types import Pval
 from appliance.peers import Peers, accept_peer
 from appliance.roles import FILE_SERVER
@@ -53,12 +54,18 @@ BUTYPES = tuple(
 class FileServerRole:
     """Everything a file server runs."""
 
-    def __init__(self, config: NodeConfig) -> None:
-        """Raises SpanreelError for a configuration or a state folder that cannot be used."""
+    def __init__(self, config: NodeConfig, sessions: Sessions | None = None) -> None:
+        """`sessions`: those of the whole process.
+
+        Raises SpanreelError for a configuration or a state folder that cannot be used.
+        """
         self._config = config
+        self.sessions = sessions or Sessions()
+        self._rules = config.section(Ndmp).data_rules
         self._peers = Peers(config)
         self._maps = MapService(config, lambda generation: pull(self._peers, generation))
-        self._accounts = load_accounts(config.section(Ndmp).accounts)
+        self._accounts = accounts_of(config.section(Ndmp))
+        self.sessions.add_source(lambda: [("login failures", "", self._accounts.failures)])
         self._tls = tls.server_context(config)
         self._feed_tls = self._tls if config.section(Cluster).feed == "tls" else None
         self._stop = threading.Event()
@@ -68,10 +75,26 @@ class FileServerRole:
     def start(self) -> list[tuple[str, int]]:
         """Listen on both ports; return the addresses.  Raises OSError when a port is in use."""
         address = self._config.node.address
-        dma = NdmpServer((address, self._config.section(Ndmp).port), self._dma, accounts=self._accounts)
-        self._servers.append(dma)
-        cluster = NdmpServer((address, self._config.section(Cluster).port), self._cluster, tls=self._tls)
-        self._servers.append(cluster)
+        ndmp, cluster = self._config.section(Ndmp), self._config.section(Cluster)
+        self._servers.append(
+            NdmpServer(
+                (address, ndmp.port),
+                self._dma,
+                accounts=self._accounts,
+                sessions=self.sessions,
+                sessions_max=ndmp.sessions_max,
+                allow=ndmp.allow,
+            )
+        )
+        self._servers.append(
+            NdmpServer(
+                (address, cluster.port),
+                self._cluster,
+                tls=self._tls,
+                sessions=self.sessions,
+                sessions_max=cluster.sessions_max,
+            )
+        )
         if self._config.section(FileServer).nfs:
             from appliance.gns.nfs import Projection
 
@@ -93,16 +116,30 @@ class FileServerRole:
         del stream
         name = self._config.node.name
         session.add(ConfigService(name, fs_info=_file_systems, butypes=lambda: BUTYPES))
-        entry = EntryService(session, self._maps, self._peers, session.log)
+        entry = EntryService(
+            session,
+            self._maps,
+            self._peers,
+            session.log,
+            user=lambda: (session.user, session.account),
+            rules=self._rules,
+            on_outcome=lambda outcome: self.sessions.count("jobs", outcome),
+        )
         session.add(entry)
         session.add(ExtensionService(Extensions((ECHO, CAB)), entry.prepare))
 
     def _cluster(self, session: Session, stream: socket.socket) -> None:
         identity = accept_peer(stream, FILE_SERVER)
-        session.log = session.log.bind(node=identity.node)
+        session.node = identity.node
         session.add(
             OwnerService(
-                session, self._config.node.name, self._maps, self._peers, session.log, feed_tls=self._feed_tls
+                session,
+                self._config.node.name,
+                self._maps,
+                self._peers,
+                session.log,
+                feed_tls=self._feed_tls,
+                ports=self._rules.ports,
             )
         )
         session.add(GnsService(self._maps))

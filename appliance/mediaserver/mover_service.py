@@ -36,7 +36,9 @@ from appliance.ndmp.enums import (
     TapeOpenMode,
 )
 from appliance.ndmp.errors import RefusalError
+from appliance.ndmp.networks import NO_RULES, DataRules
 from appliance.ndmp.session import Handler, Poster
+from appliance.ndmp.sessions import Status
 from appliance.ndmp.states import MOVER, Machine, MoverEvent
 from appliance.ndmp.types import Address
 from appliance.ndmp.xdr import Struct
@@ -96,6 +98,7 @@ class MoverService:
         *,
         strict: bool = False,
         version: Callable[[], int] = lambda: 4,
+        rules: DataRules = NO_RULES,
     ) -> None:
         """`address`: the node's own, where data connections are listened for and made from.
 
@@ -111,6 +114,8 @@ class MoverService:
         self._address = address
         self._strict = strict
         self._version = version
+        self.rules = rules
+        self._moved_before = 0
         self._stream: MoverStream | None = None
         # Streams that were aborted may still wait for their last SCSI command.
         self._streams: list[MoverStream] = []
@@ -140,6 +145,18 @@ class MoverService:
             stream.cancel()
         for stream in self._streams:
             stream.join()
+
+    def status(self) -> Status:
+        """For the list of sessions."""
+        now = self.variables
+        return {
+            "mover": {
+                "state": self.machine.state.name.lower(),
+                "mode": now.mode.name.lower(),
+                "bytes": now.bytes_moved,
+                "moved": self._moved_before + now.bytes_moved,
+            }
+        }
 
     # -- what a stream tells; each is ignored once another stream has taken its place ------------------
     def accepted(self, stream: MoverStream, peer: Address) -> bool:
@@ -266,7 +283,7 @@ class MoverService:
     def _listen(self, request: m.MoverListenRequest) -> m.MoverListenReply:
         self.machine.check(MoverEvent.LISTEN)
         self._check_start(request.mode, request.addr_type)
-        listener = dataconn.listen(self._address)
+        listener = dataconn.listen(self._address, ports=self.rules.ports)
         reply = m.MoverListenReply(connect_addr=dataconn.local_address(listener))
         make = BackupStream if request.mode is MoverMode.READ else RestoreStream
         self._begin(MoverEvent.LISTEN, request.mode, make(self, listener=listener))
@@ -277,7 +294,7 @@ class MoverService:
         self._check_start(request.mode, request.addr.type)
         # There is no LISTEN here in which it could come later.
         self._need_window()
-        connection = dataconn.connect(request.addr, self._address)
+        connection = dataconn.connect(request.addr, self._address, self.rules)
         make = BackupStream if request.mode is MoverMode.READ else RestoreStream
         peer = dataconn.peer_address(connection)
         self._begin(MoverEvent.CONNECT, request.mode, make(self, connection=connection))
@@ -389,6 +406,7 @@ class MoverService:
         with self.lock:
             self.machine.fire(MoverEvent.STOP)
             self._stream = None
+            self._moved_before += self.variables.bytes_moved
             self.variables = Variables()
         return m.MoverStopReply()
 
@@ -396,4 +414,4 @@ class MoverService:
         return self.machine.state in (MoverState.LISTEN, MoverState.ACTIVE)
 
     def _answering(self, request: str, drive: OpenDrive) -> Any:
-        return answering(drive.log.bind(cartridge=drive.barcode), request)
+        return answering(drive.log.bind(cartridge=drive.barcode), request, drive.unit)

@@ -17,14 +17,11 @@ from appliance.mediaserver.open_drive import OpenDrive
 from appliance.ndmp import dataconn
 from appliance.ndmp.enums import MoverHaltReason, MoverPauseReason
 from appliance.ndmp.errors import RefusalError
+from appliance.ndmp.logcontext import carrying
 from tape.errors import EndOfMediumError, TapeError
 
 if TYPE_CHECKING:
     from appliance.mediaserver.mover_service import MoverService
-
-LISTEN_TIMEOUT_S = 900.0
-"""A listener is an open door: whoever was announced comes within the time that a control connection waits
-for any reply, or not at all."""
 
 _STRAY_BYTES = 4096
 """What a data server sends on a restore's connection means nothing and is thrown away, so much at a time."""
@@ -62,7 +59,7 @@ class MoverStream(ABC):
         self._buffer: memoryview | None = None
         self._drive: OpenDrive | None = None
         self._mutex = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name="mover", daemon=True)
+        self._thread = threading.Thread(target=carrying(self._run), name="mover", daemon=True)
 
     # -- for the service -------------------------------------------------------------------------------
     def start(self) -> None:
@@ -123,16 +120,13 @@ class MoverStream(ABC):
         if listener is None:
             return
         try:
-            if not _readable(listener, LISTEN_TIMEOUT_S):
-                raise TimeoutError(f"nobody came within {LISTEN_TIMEOUT_S:g} s")
+            connection = dataconn.accept(listener, self.service.rules, lambda: self.ended)
             self._called = True
-            connection, _ = listener.accept()
         except OSError as error:
             if self.ended:
                 raise StreamEnded(None) from error
             self.log.warning("no data server connected to the mover", why=str(error))
             raise StreamEnded(MoverHaltReason.CONNECT_ERROR) from error
-        dataconn.tune(connection)
         with self._mutex:
             self._socket = connection
             self._listener = None
@@ -224,6 +218,7 @@ class MoverStream(ABC):
     def medium_failed(self, error: Exception) -> StreamEnded:
         """The end of a stream whose drive failed, to be raised; logs the one line about it."""
         drive = self.drive()
+        drive.unit.errors += 1
         drive.log.error("mover stopped by the drive", cartridge=drive.barcode, why=str(error))
         return StreamEnded(MoverHaltReason.MEDIA_ERROR)
 
@@ -312,4 +307,4 @@ class BackupStream(MoverStream):
             self.variables.bytes_in_window += self.record_size
 
 
-__all__ = ["LISTEN_TIMEOUT_S", "BackupStream", "MoverStream", "StreamEnded"]
+__all__ = ["BackupStream", "MoverStream", "StreamEnded"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from appliance.accounts import load_accounts
+from appliance.accounts import accounts_of
 from appliance.config import MediaServer, Ndmp, NodeConfig
 from appliance.configservice import ConfigService
 from appliance.errors import InfrastructureError
@@ -13,15 +13,20 @@ from appliance.mediaserver.libraries import Libraries
 from appliance.mediaserver.mover_service import MoverService
 from appliance.mediaserver.scsi_service import ScsiService
 from appliance.mediaserver.tape_service import TapeService
+from appliance.ndmp.networks import NO_RULES, DataRules
 from appliance.ndmp.server import NdmpServer, Setup
 from appliance.ndmp.session import Session
+from appliance.ndmp.sessions import Sessions
 from appliance.ndmp.states import SessionState
 
 
-def media_setup(libraries: Libraries, hostname: str, address: str, *, strict: bool = False) -> Setup:
+def media_setup(
+    libraries: Libraries, hostname: str, address: str, *, strict: bool = False, rules: DataRules = NO_RULES
+) -> Setup:
     """What gives each session of a media server its services.
 
-    `address` is where data connections are listened for and made from; `strict` chooses the profile.
+    `address` is where data connections are listened for and made from, `rules` are the site's for them;
+    `strict` chooses the profile.
     """
 
     def setup(session: Session, _: socket.socket) -> None:
@@ -44,7 +49,15 @@ def media_setup(libraries: Libraries, hostname: str, address: str, *, strict: bo
         session.add(tape)
         # Last, so that it is closed first: the stream lets go of the drive before the drive is closed.
         session.add(
-            MoverService(session, tape, address, session.log, strict=strict, version=lambda: session.version)
+            MoverService(
+                session,
+                tape,
+                address,
+                session.log,
+                strict=strict,
+                version=lambda: session.version,
+                rules=rules,
+            )
         )
 
     return setup
@@ -56,11 +69,15 @@ class MediaServerRole:
     Raises ConfigurationError when a section is missing, accounts cannot be read or a library not be set up.
     """
 
-    def __init__(self, config: NodeConfig) -> None:
+    def __init__(self, config: NodeConfig, sessions: Sessions | None = None) -> None:
+        """`sessions`: those of the whole process."""
+        self.sessions = sessions or Sessions()
         self._node = config.node
         self._ndmp = config.section(Ndmp)
-        self._accounts = load_accounts(self._ndmp.accounts)
+        self._accounts = accounts_of(self._ndmp)
         self._libraries = Libraries.from_config(config.section(MediaServer).libraries)
+        self.sessions.add_source(lambda: [("login failures", "", self._accounts.failures)])
+        self.sessions.add_source(self._libraries.figures)
         self._server: NdmpServer | None = None
 
     def start(self) -> list[tuple[str, int]]:
@@ -68,9 +85,17 @@ class MediaServerRole:
 
         Raises InfrastructureError when that is not possible.
         """
-        setup = media_setup(self._libraries, self._node.name, self._node.address)
+        rules = self._ndmp.data_rules
+        setup = media_setup(self._libraries, self._node.name, self._node.address, rules=rules)
         try:
-            server = NdmpServer((self._node.address, self._ndmp.port), setup, accounts=self._accounts)
+            server = NdmpServer(
+                (self._node.address, self._ndmp.port),
+                setup,
+                accounts=self._accounts,
+                sessions=self.sessions,
+                sessions_max=self._ndmp.sessions_max,
+                allow=self._ndmp.allow,
+            )
         except OSError as error:
             self._libraries.close()
             where = f"{self._node.address} port {self._ndmp.port}"
