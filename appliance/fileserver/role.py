@@ -115,7 +115,9 @@ class FileServerRole:
     def _dma(self, session: Session, stream: socket.socket) -> None:
         del stream
         name = self._config.node.name
-        session.add(ConfigService(name, fs_info=_file_systems, butypes=lambda: BUTYPES))
+        session.add(
+            ConfigService(name, fs_info=_file_systems, butypes=lambda: BUTYPES, auth_types=session.auth_types)
+        )
         entry = EntryService(
             session,
             self._maps,

@@ -36,6 +36,7 @@ def media_setup(
                 hostname,
                 tapes=libraries.tape_info,
                 changers=libraries.scsi_info,
+                auth_types=session.auth_types,
                 authorized=lambda: session.machine.state is SessionState.AUTHORIZED,
             )
         )

@@ -159,6 +159,9 @@ class NdmpServer:
             self._connections.discard(connection)
             self._connections.add(stream)
         if self._stopped.is_set():
+            with self._lock:
+                self._connections.discard(stream)
+            stream.close()
             raise ConnectionAbortedError("the server is stopping")
         return stream
 

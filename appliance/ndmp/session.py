@@ -119,6 +119,11 @@ class Session:
         """The version that is spoken."""
         return self.endpoint.dialect.version
 
+    @property
+    def auth_types(self) -> tuple[AuthType, ...]:
+        """The kinds of authentication on offer; none where TLS is the authentication."""
+        return self._accounts.types() if self._accounts is not None else ()
+
     def add(self, service: Service) -> None:
         """Give the session a service."""
         self._services.append(service)

@@ -7,6 +7,7 @@ import io
 import re
 import socket
 import ssl
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -243,18 +244,41 @@ def test_strangers_get_nowhere_and_leave_one_line(cluster: Cluster) -> None:
     for context in (bare, other):
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-        with captured(cluster, "fs2") as lines, pytest.raises(ConnectionLostError):
-            Client.connect((NODES["fs2"], cluster_port(cluster)), "fs2", tls=context)
-        told = [line for line in lines.getvalue().splitlines() if "no node of this cluster" in line]
+        with captured(cluster, "fs2") as lines:
+            with pytest.raises(ConnectionLostError):
+                Client.connect((NODES["fs2"], cluster_port(cluster)), "fs2", tls=context)
+            told = lines.lines("no node of this cluster")
         assert len(told) == 1
         assert " peer=127.79.0." in told[0] or " peer=127.0.0.1" in told[0]
         assert cluster.roles["fs2"].sessions.counts()["refusals", "certificate"] == 1
 
 
+class Output(io.StringIO):
+    """A log that can be waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._written = threading.Condition()
+
+    def write(self, text: str) -> int:
+        with self._written:
+            self._written.notify_all()
+            return super().write(text)
+
+    def lines(self, words: str) -> list[str]:
+        """The lines with these words, once there is one."""
+        with self._written:
+            assert self._written.wait_for(lambda: words in self.getvalue() and self._is_whole(), WAIT_S)
+            return [line for line in self.getvalue().splitlines() if words in line]
+
+    def _is_whole(self) -> bool:
+        return self.getvalue().endswith("\n")
+
+
 @contextlib.contextmanager
-def captured(cluster: Cluster, node: str) -> Iterator[io.StringIO]:
+def captured(cluster: Cluster, node: str) -> Iterator[Output]:
     """What a node, started anew, logs meanwhile."""
-    output = io.StringIO()
+    output = Output()
     logs.setup("info", output)
     try:
         rules(cluster, node)
