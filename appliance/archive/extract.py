@@ -234,7 +234,8 @@ class Extractor:
         """Make a hard link to a name within the targets, the same one if it is there."""
         relative = relative_name(member.link.strip(b"/").removeprefix(b"./"), self._root or b"/")
         sources = self._targets.find(relative)
-        if not sources and place.target in self._by_offset:
+        own = place.components == self._targets.paths[place.target]
+        if not sources and own and place.target in self._by_offset:
             return False  # its data came by under another name and is there already
         if not sources:
             return self._lose(path)
@@ -268,7 +269,7 @@ class Extractor:
         return True
 
     def _lose(self, path: bytes) -> bool:
-        """Note a hard link whose data is not among what is restored.  Raises unless a second pass brings it."""
+        """Note a hard link whose data is not among what is restored; raises unless a second pass does it."""
         if len(self.result.lost_links) < PROBLEMS_MAX:
             self.result.lost_links.append(path)
             if self._options.second_pass:

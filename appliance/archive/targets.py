@@ -68,9 +68,7 @@ class Targets:
         return found
 
     def find_inode(self, relative: bytes, member: Member) -> list[Destination]:
-        """Return the destinations of what may have several names: those of its name, and those asked for by
-        its offset.
-        """
+        """Return the destinations of what may have several names: by its name, and by its offset."""
         found = self.find(relative)
         at = member.image_offset if self._of_offset else None
         if at is not None:

@@ -28,7 +28,6 @@ from appliance.ndmp.declare import CODES
 from appliance.ndmp.endpoint import Received
 from appliance.ndmp.enums import (
     DataHaltReason,
-    DataOperation,
     ErrorCode,
     LogType,
     MoverHaltReason,
@@ -66,6 +65,7 @@ class BackupJob(Job):
         self._history = history
         self._exclude = tuple(exclude)
         self._parts: list[PartSummary] = []
+        self._start_length = 0
         self._skipped: list[str] = []
         self._next_node = FIRST_NODE
         self._own_feed: socket.socket | None = None
@@ -82,14 +82,20 @@ class BackupJob(Job):
         Raises JobFailedError, JobAbortedError, or NdmpError when a node is lost.
         """
         parts = self._gns.parts(self._root)
-        self.context.channel.start(DataOperation.BACKUP)
+        self.context.channel.start_backup()
         self._feed_own("start", self._write_start)
+        self._start_length = self.totals.bytes
         for part in parts:
             self._feed_part(part)
         if parts and self.totals.skipped == len(parts):
             raise JobFailedError(f"nothing was saved: {self._skipped[0]}")
         self._feed_own("end", self._write_end)
         return self._finish()
+
+    def table(self) -> list[tuple[int, int, bytes]]:
+        """What the image consists of: offset, length and global path, the entry server's beginning first."""
+        parts = [(part.offset, part.bytes, part.path) for part in self._parts]
+        return [(0, self._start_length, self._root), *parts]
 
     # What the entry server feeds itself.
 

@@ -13,6 +13,7 @@ from appliance.dataservice import DataService
 from appliance.errors import SpanreelError
 from appliance.fileserver import order as o
 from appliance.fileserver.backup_job import BackupJob
+from appliance.fileserver.direct import PART, access, is_yes, part_values
 from appliance.fileserver.job import Job, JobAbortedError, JobContext, JobFailedError, JobTotals, new_job_name
 from appliance.fileserver.owner import existing_policy
 from appliance.fileserver.plan import clean_path, routes, wishes
@@ -73,6 +74,7 @@ class EntryService(DataService):
         except (RefusalError, PathNotFoundError) as error:
             raise self._refuse(ErrorCode.ILLEGAL_ARGS, str(error)) from error
         self.set_value(b"PATHNAME_SEPARATOR", b"/")
+        self.env.pop(PART, None)
         history = o.wants_history(self.env)
         job = BackupJob(self._context(), gns, root, history, self.env.get(b"EXCLUDE", ()))
         return self._runner(job, lambda: self._run_backup(job))
@@ -85,12 +87,17 @@ class EntryService(DataService):
             fallback = self.value(b"PREFIX") or self.value(b"FILESYSTEM") or b"/"
             gns = self._fresh_map()
             wanted = wishes(names, fallback)
-            owners = routes(gns, wanted)
+            reading = access(self.env, wanted)
+            owners = routes(gns, wanted, recursive=reading.recursive)
         except RefusalError as error:
             raise self._refuse(error.code, str(error)) from error
         # LOG_FILE is about names of the nlist (draft-skardal-ndmpv4-04, 4.2.2): none for an empty one.
         self._names_given = bool(names)
-        job = RestoreJob(self._context(), gns.generation, wanted, owners, existing)
+        second_pass = is_yes(self.env, o.SECOND_PASS, default=False)
+        self.env.pop(o.LOST_LINK, None)
+        job = RestoreJob(
+            self._context(), gns.generation, wanted, owners, existing, reading, second_pass=second_pass
+        )
         return self._runner(job, lambda: self._run_restore(job))
 
     def cancel(self) -> None:
@@ -136,6 +143,7 @@ class EntryService(DataService):
             self._events,
             self.poster,
             self._progress,
+            self.ask_for,
             self.message,
             self.log.bind(job=self._job_name),
         )
@@ -174,6 +182,7 @@ class EntryService(DataService):
 
     def _run_backup(self, job: BackupJob) -> DataHaltReason:
         reason = job.run()
+        self.env[PART] = part_values(job.table())
         self.bytes_processed = job.totals.bytes
         self._set_totals(job.totals)
         return reason
@@ -183,6 +192,7 @@ class EntryService(DataService):
         if self._names_given:
             for name, status in job.statuses():
                 self.poster.post(m.LogFilePost(name, status))
+        self.env[o.LOST_LINK] = job.lost_links
         self._set_totals(job.totals)
         return reason
 

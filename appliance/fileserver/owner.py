@@ -105,19 +105,21 @@ class OwnerService(DataService):
     def recover(self, butype: bytes, names: Sequence[Name]) -> Callable[[], DataHaltReason]:
         """Check the targets: every one must be owned here, today."""
         _check_butype(butype)
-        if not names:
-            raise RefusalError(ErrorCode.ILLEGAL_ARGS, "an owner needs at least one name")
+        if not names or len(self.env.get(o.NAME, names)) != len(names):
+            raise RefusalError(ErrorCode.ILLEGAL_ARGS, "an owner needs names, and to know of each what it is")
         generation = int(self.value(o.GENERATION, b"0"))
         existing = existing_policy(self.value(o.EXISTING))
         with contextlib.ExitStack() as opened:
             targets = []
-            for name in names:
+            said = self.env.get(o.NAME, [])
+            for number, name in enumerate(names):
                 place = self._resolve(name.destination_path, generation)
                 if self.value(o.MAKE_ROOT) == b"y":
                     self._make_root(Path(os.fsdecode(place.junction.local)))
                 root = self._open_root(place)
                 opened.callback(os.close, root)
-                targets.append(Target(name.original_path or b"/", root, place.relative))
+                entry, offset = o.name_of(said[number]) if said else (number, None)
+                targets.append(Target(name.original_path or b"/", root, place.relative, offset, entry))
             roots = opened.pop_all()
         self._stop.clear()
         stream = self._feed()
@@ -256,7 +258,9 @@ class OwnerService(DataService):
         observer = _RestoreLog(self)
         self.ask_for_image()
         with roots:
-            extractor = Extractor(reader, targets, observer, ExtractOptions(existing=existing))
+            second_pass = self.value(o.SECOND_PASS) == b"y"
+            options = ExtractOptions(existing=existing, second_pass=second_pass)
+            extractor = Extractor(reader, targets, observer, options)
             try:
                 extractor.run()
                 feeds.finish(stream)
@@ -269,6 +273,7 @@ class OwnerService(DataService):
         self.set_value(o.FILES, result.files)
         self.set_value(o.BYTES, result.data_bytes)
         self.set_value(o.PROBLEMS, result.problem_count)
+        self.env[o.LOST_LINK] = result.lost_links
         if result.kept:
             left = f"{self._node} left {result.kept} names that were there already as they are"
             self.message(LogType.NORMAL, f"{left} (existing: {existing.value})")
