@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
@@ -173,7 +174,7 @@ def test_a_lost_link_is_named_to_a_dma_that_makes_no_second_pass(cluster: Cluste
 def test_without_the_table_nothing_is_missed(cluster: Cluster, saved: Saved) -> None:
     """A DMA that gives nothing back has the image read from the directory to the end."""
     at = saved.at[b"/projects"]
-    dma, mover, reason = cluster.direct("fs1", saved.image, (b"/projects", b"/restored/p", at))
+    dma, _, reason = cluster.direct("fs1", saved.image, (b"/projects", b"/restored/p", at))
     assert (reason, dma.log) == (DataHaltReason.SUCCESSFUL, [])
     assert tree(cluster.local("fs1", "r") / "p") == tree(cluster.local("fs1", "p")) | {"media/b.bin": LARGE}
     assert dma.reads[-1].length == ALL_ONES - dma.reads[-1].offset
@@ -219,7 +220,7 @@ def test_each_name_of_a_linked_file_brings_its_data(cluster: Cluster, saved: Sav
 
 
 def test_an_fh_info_that_is_none_costs_its_name_only(cluster: Cluster, saved: Saved) -> None:
-    """In the middle of a file, or at the end of the archive: that name is not found, the others are restored."""
+    """In the middle of a file, or at the archive's end: that name is not found, the others are restored."""
     middle = saved.at[b"/projects/big"] + 8192
     zeros = len(saved.image) - 1024
     good = saved.at[b"/home/deep/c.txt"]
@@ -244,16 +245,16 @@ def test_the_table_names_every_part_by_global_path(cluster: Cluster, saved: Save
     """One variable a part; offsets and lengths cover the image up to the trailer; no local path."""
     fields = [pair.value.split(b" ") for pair in saved.table]
     assert [path for _, _, path in fields] == [b"/", b"/home", b"/projects", b"/projects/media"]
-    for (offset, length, _), (following, _, _) in zip(fields, fields[1:], strict=False):
+    for (offset, length, _), (following, _, _) in itertools.pairwise(fields):
         assert int(offset) + int(length) == int(following)
     assert not any(bytes(cluster.folder) in pair.value for pair in saved.table)
 
 
 def test_a_mover_that_closes_when_all_is_served_is_no_failure(cluster: Cluster, saved: Saved) -> None:
-    """ndmjob answers a pause on its last volume by closing: what was asked for is there."""
+    """As ndmjob answers a pause on its last volume by closing: what was asked for is there."""
     at = saved.at[b"/home/deep/c.txt"]
     end = at + 4096
-    dma, mover, reason = cluster.direct(
+    _, mover, reason = cluster.direct(
         "fs1", saved.image[:end], (b"/home/deep/c.txt", b"/restored/c", at), FILESYSTEM=b"/"
     )
     assert mover.sent < FIRST_BYTES

@@ -135,7 +135,7 @@ def ask(path: bytes, parts: list[Stretch] | None = PARTS, *, recursive: bool = T
 
 def test_a_directory_is_read_up_to_the_first_member_that_is_not_below_it() -> None:
     """The members below follow it; a name that only begins alike ends it, and its data is not read."""
-    reads, looked = drive(ask(b"/p/d", [PARTS[1]]), TREE)
+    _, looked = drive(ask(b"/p/d", [PARTS[1]]), TREE)
     assert looked[:-1] == [b"/p/d/", b"/p/d/x", b"/p/d/sub/", b"/p/d/sub/y"]
     assert looked[-1] == b"/p/d-no"
 
