@@ -35,6 +35,8 @@ BUTYPES = (
         int(
             ButypeAttr.BACKUP_FILELIST
             | ButypeAttr.RECOVER_FILELIST
+            | ButypeAttr.BACKUP_DIRECT
+            | ButypeAttr.RECOVER_DIRECT
             | ButypeAttr.BACKUP_FH_FILE
             | ButypeAttr.BACKUP_UTF8
             | ButypeAttr.RECOVER_UTF8
