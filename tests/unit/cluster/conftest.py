@@ -249,24 +249,25 @@ class Cluster:
         assert dma.reads[:1] == [m.NotifyDataReadPost(0, ALL_ONES)]
         return dma, reason
 
-    def start_direct(
-        self, entry: str, image: bytes, *names: tuple[bytes, bytes, int], **env: bytes
-    ) -> tuple[Dma, Mover]:
-        """Start a restore by direct access of (original path, destination, fh_info); the DMA serves reads."""
+    def start_direct(self, entry: str, image: bytes, *names: Name, **env: bytes) -> tuple[Dma, Mover]:
+        """Start a restore by direct access; the DMA serves reads."""
         dma, mover = self.dma(entry), self.mover()
         mover.serve(image)
         dma.on_read = mover.reads.put
         dma.client.do(m.DataConnectRequest(mover.address))
         pairs = tuple(Pval(name.encode(), value) for name, value in {"DIRECT": b"y", **env}.items())
-        nlist = tuple(Name(original, target, fh_info=at) for original, target, at in names)
-        dma.client.do(m.DataStartRecoverRequest(pairs, nlist, b"tar"))
+        dma.client.do(m.DataStartRecoverRequest(pairs, names, b"tar"))
         return dma, mover
 
     def direct(
         self, entry: str, image: bytes, *names: tuple[bytes, bytes, int], **env: bytes
     ) -> tuple[Dma, Mover, DataHaltReason]:
-        """A restore by direct access, to its end; what holds for the reads of all of them is checked."""
-        dma, mover = self.start_direct(entry, image, *names, **env)
+        """A restore by direct access of (original path, destination, fh_info), to its end.
+
+        What holds for the reads of all of them is checked.
+        """
+        nlist = (Name(original, target, fh_info=at) for original, target, at in names)
+        dma, mover = self.start_direct(entry, image, *nlist, **env)
         reason = dma.await_halt()
         mover.reads.put(None)
         offsets = [read.offset for read in dma.reads]
