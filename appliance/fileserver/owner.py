@@ -246,6 +246,18 @@ class OwnerService(DataService):
 
         return sink
 
+    def _source(self, stream: socket.socket) -> Callable[[memoryview], int]:
+        """What a restore reads from; a feed that breaks has ended early, which is no fault of a file."""
+
+        def source(view: memoryview) -> int:
+            try:
+                return stream.recv_into(view)
+            except OSError as error:
+                self.log.warning("feed broke", why=str(error))
+                return 0
+
+        return source
+
     def _restore(
         self,
         stream: socket.socket,
@@ -254,7 +266,7 @@ class OwnerService(DataService):
         existing: Existing,
         roots: contextlib.ExitStack,
     ) -> DataHaltReason:
-        reader = MemberReader(stream.recv_into)
+        reader = MemberReader(self._source(stream))
         observer = _RestoreLog(self)
         self.ask_for_image()
         with roots:

@@ -249,6 +249,9 @@ class RestoreJob(Job):
                 run.feed.close()
         elif isinstance(body, m.NotifyDataHaltedPost):
             run.halted = body.reason
+            if body.reason is not DataHaltReason.SUCCESSFUL:
+                # It takes nothing more; whatever is only for it need not be read.
+                run.feed.close()
         elif isinstance(body, m.LogFilePost) and run.told < len(run.routes.routes):
             number, _, _ = run.routes.routes[run.told]
             self._statuses[number].append(body.recovery_status)
