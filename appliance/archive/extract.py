@@ -30,7 +30,7 @@ from appliance.archive.reader import MemberReader
 from appliance.archive.restore_attributes import Attributes, Privileges, apply_attributes
 from appliance.archive.restore_data import Copy, create_copy, pieces
 from appliance.archive.targets import Destination, Target, Targets, relative_name
-from appliance.archive.tree import Tree
+from appliance.archive.tree import Tree, Trees
 
 __all__ = ["Extractor"]
 
@@ -86,15 +86,12 @@ class Extractor:
         self._waiting = Waiting()
         self.result = ExtractResult(sources=[SourceStatus() for _ in targets])
         self._filesets = [(status.st_dev, status.st_ino) for status in (os.fstat(t.root) for t in targets)]
-        self._trees: list[Tree] = []
-        self._link_trees: list[Tree] = []
-        with contextlib.ExitStack() as opened:
-            for number, target in enumerate(targets):
-                for trees in (self._trees, self._link_trees):
-                    tree = Tree(target.root, len(self._targets.paths[number]), self._may_replace)
-                    opened.callback(tree.close)
-                    trees.append(tree)
-            self._opened = opened.pop_all()
+
+        def make(number: int) -> Tree:
+            return Tree(targets[number].root, len(self._targets.paths[number]), self._may_replace)
+
+        # Two of each, since entering one directory gives up the other of the same tree.
+        self._trees, self._link_trees = Trees(make), Trees(make)
         # Whether the directory entered last hands down a default ACL.
         self._bequest: tuple[int, list[bytes], bool] = (-1, [], False)
 
@@ -106,12 +103,15 @@ class Extractor:
                     self._global_header(item)
                 else:
                     self._member(item)
+                self._trees.trim()
+                self._link_trees.trim()
         finally:
             try:
                 self._finish_directories()
             finally:
                 self._waiting.close()
-                self._opened.close()
+                self._trees.close()
+                self._link_trees.close()
         return self.result
 
     def _may_replace(self) -> bool:
@@ -411,3 +411,4 @@ class Extractor:
                     self.result.skipped += 1
             except _MEMBER_ERRORS as error:
                 report(_explain(error))
+            self._trees.trim()

@@ -132,7 +132,7 @@ class ChannelService(DataService):
     def _on_count(self, request: m.DataGetStateRequest) -> m.DataGetStateReply:
         """As any DATA service's, with the count of a restore that runs."""
         if self._router is not None and self.machine.state is DataState.ACTIVE:
-            self.bytes_processed = self._router.processed
+            self.bytes_processed = self._router.received
         return self._on_get_state(request)
 
     def _hold(self) -> DataHaltReason:

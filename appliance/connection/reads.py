@@ -9,7 +9,7 @@ others below it are known from the table of parts, or else everything behind the
 from __future__ import annotations
 
 import bisect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from appliance.ndmp.enums import ALL_ONES
@@ -82,10 +82,10 @@ class ReadPlan:
             starts[0], self._sources[0] = 0, []
         for place in places:
             self._sources.setdefault(place.offset, []).append(place.source)
-        if recursive:
-            for part in self._parts or ():
-                if any(is_at_or_below(part.path, place.source) for place in places):
-                    starts[part.offset] = max(part.end, starts.get(part.offset, 0))
+        tops = {place.source.rstrip(b"/") for place in places} if recursive else set()
+        for part in self._parts or ():
+            if any(top in tops for top in _at_or_above(part.path)):
+                starts[part.offset] = max(part.end, starts.get(part.offset, 0))
         # Last first, to be taken from the end.
         self._pending = sorted(starts.items(), reverse=True)
         self._position = 0
@@ -185,6 +185,15 @@ def is_at_or_below(path: bytes, top: bytes) -> bool:
     """Whether `path` is `top` or lies below it; the root is "" or "/"."""
     top = top.rstrip(b"/")
     return not top or path == top or path.startswith(top + b"/")
+
+
+def _at_or_above(path: bytes) -> Iterator[bytes]:
+    """A path and the directories above it; the root is ""."""
+    path = path.rstrip(b"/")
+    yield path
+    while path:
+        path = path.rpartition(b"/")[0]
+        yield path
 
 
 def _same(path: bytes, source: bytes) -> bool:

@@ -136,8 +136,13 @@ class Router:
         self._delivery: Delivery | None = None
 
     @property
+    def received(self) -> int:
+        """Bytes that have come so far, for whoever asks while the restore runs."""
+        return self._delivery.received if self._delivery is not None else 0
+
+    @property
     def processed(self) -> int:
-        """Bytes of the image that were read and looked at."""
+        """Bytes of the image that were read and looked at; exact at the end."""
         return self._delivery.processed if self._delivery is not None else 0
 
     def run(self) -> DataHaltReason:

@@ -111,13 +111,17 @@ class OwnerService(DataService):
         existing = existing_policy(self.value(o.EXISTING))
         with contextlib.ExitStack() as opened:
             targets = []
+            filesets: dict[bytes, int] = {}
             said = self.env.get(o.NAME, [])
             for number, name in enumerate(names):
                 place = self._resolve(name.destination_path, generation)
                 if self.value(o.MAKE_ROOT) == b"y":
                     self._make_root(Path(os.fsdecode(place.junction.local)))
-                root = self._open_root(place)
-                opened.callback(os.close, root)
+                # One descriptor a fileset: an nlist may be as long as a DMA likes.
+                root = filesets.get(place.junction.path, -1)
+                if root < 0:
+                    root = filesets[place.junction.path] = self._open_root(place)
+                    opened.callback(os.close, root)
                 entry, offset = o.name_of(said[number]) if said else (number, None)
                 targets.append(Target(name.original_path or b"/", root, place.relative, offset, entry))
             roots = opened.pop_all()
