@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-from appliance.errors import SpanreelError
 from appliance.fileserver.plan import Wish, clean_path
 from appliance.gns.map import is_at_or_below
 from appliance.ndmp import extension as x
 from appliance.ndmp.enums import ALL_ONES
+from appliance.ndmp.errors import RefusalError
 
 PART = b"SPANREEL_PART"
 """One part of the image: offset, length and global path with %XX, by single blanks.  The first is what the
@@ -51,9 +51,10 @@ def parse_parts(values: Iterable[bytes], root: bytes) -> tuple[x.Stretch, ...]:
             offset, length, quoted = value.split(b" ")
             path = clean_path(unquote_to_bytes(quoted))
             stretch = x.Stretch(int(offset), int(length), path[len(root.rstrip(b"/")) :] or b"/")
-        except (ValueError, SpanreelError):
+        except (ValueError, RefusalError):
             return ()
-        if not is_at_or_below(path, root) or not 0 <= stretch.offset <= ALL_ONES - stretch.length:
+        bounds = 0 <= stretch.offset <= stretch.offset + stretch.length <= ALL_ONES
+        if not bounds or not is_at_or_below(path, root):
             return ()
         found.append(stretch)
     return tuple(found)

@@ -10,7 +10,7 @@ import pytest
 
 from appliance.connection.reads import FIRST_BYTES
 from appliance.ndmp import messages as m
-from appliance.ndmp.enums import ALL_ONES, DataHaltReason, RecoveryStatus
+from appliance.ndmp.enums import ALL_ONES, ButypeAttr, DataHaltReason, RecoveryStatus
 from appliance.ndmp.types import Name, Pval
 from tests.unit.cluster.conftest import Cluster, Dma
 
@@ -260,3 +260,11 @@ def test_a_mover_that_closes_when_all_is_served_is_no_failure(cluster: Cluster, 
     assert mover.sent < FIRST_BYTES
     assert reason is DataHaltReason.SUCCESSFUL
     assert tree(cluster.local("fs1", "r")) == {"c": b"of fs2"}
+
+
+def test_a_dma_can_see_that_direct_access_is_offered(cluster: Cluster) -> None:
+    """DMAs decide by the attributes of the backup type."""
+    reply = cluster.dma("fs1").client.call(m.ConfigGetButypeInfoRequest(), m.ConfigGetButypeInfoReply)
+    (tar,) = (each for each in reply.butype_info if each.butype_name == b"tar")
+    both = int(ButypeAttr.BACKUP_DIRECT | ButypeAttr.RECOVER_DIRECT)
+    assert tar.attrs & both == both

@@ -16,6 +16,7 @@ import pytest
 from appliance import peers
 from appliance.archive.restore_data import Copy
 from appliance.connection.channel import Channel
+from appliance.connection.channel_service import ChannelService
 from appliance.connection.role import ConnectionServerRole
 from appliance.fileserver.owner import OwnerService
 from appliance.ndmp import messages as m
@@ -156,24 +157,35 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @contextlib.contextmanager
 def hanging(monkeypatch: pytest.MonkeyPatch, node: str) -> Iterator[None]:
     """A file server whose disk hangs at the first write, and which does not answer then."""
-    over, hangs = threading.Event(), threading.Event()
-    answer, write = OwnerService._on_get_state, Copy.write
+    answer = OwnerService._on_get_state
+    with slow_disk(monkeypatch, node) as (hangs, over):
 
-    def on_get_state(service: OwnerService, request: m.DataGetStateRequest) -> m.DataGetStateReply:
-        if service._node == node and hangs.is_set():
-            over.wait(WAIT_S)
-        return answer(service, request)
+        def on_get_state(service: OwnerService, request: m.DataGetStateRequest) -> m.DataGetStateReply:
+            if service._node == node and hangs.is_set():
+                over.wait(WAIT_S)
+            return answer(service, request)
+
+        monkeypatch.setattr(OwnerService, "_on_get_state", on_get_state)
+        yield
+
+
+@contextlib.contextmanager
+def slow_disk(
+    monkeypatch: pytest.MonkeyPatch, node: str
+) -> Iterator[tuple[threading.Event, threading.Event]]:
+    """A file server whose first write takes until the second event; the first tells that it has begun."""
+    begun, over = threading.Event(), threading.Event()
+    write = Copy.write
 
     def on_write(copy: Copy, view: memoryview, position: int) -> None:
         if f"/{node}/" in str(Path(f"/proc/self/fd/{copy.descriptor}").readlink()):
-            hangs.set()
+            begun.set()
             over.wait(WAIT_S)
         write(copy, view, position)
 
-    monkeypatch.setattr(OwnerService, "_on_get_state", on_get_state)
     monkeypatch.setattr(Copy, "write", on_write)
     try:
-        yield
+        yield begun, over
     finally:
         over.set()
 
@@ -323,3 +335,44 @@ def test_an_owner_that_hangs_is_left_behind(begin: Begin, monkeypatch: pytest.Mo
         assert restored(running.cluster) == {"fs1"}
         assert running.results == {b"/a/large": GOOD, b"/b/large": LOST}
         assert running.dma.env()[b"SPANREEL_STATUS"] == b"incomplete"
+
+
+def test_an_owner_that_is_slow_is_waited_for(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds up the image, but it answers: everything is restored in the end."""
+    monkeypatch.setattr(peers, "ANSWER_S", 0.5)
+    asked = counting(monkeypatch)
+    with slow_disk(monkeypatch, "fs2") as (begun, over):
+        running = begin()
+        for _ in range(4):
+            running.serve(running.read())
+        assert begun.wait(WAIT_S)
+        now = len(asked)
+        assert eventually(lambda: len(asked) > now + 2)
+        over.set()
+        assert running.go_on() is DataHaltReason.SUCCESSFUL
+    assert restored(running.cluster) == {"fs1", "fs2"}
+    assert running.results == {b"/a/large": GOOD, b"/b/large": GOOD}
+
+
+def test_a_connection_server_that_hangs(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not answer any more: the job fails, in words, instead of waiting for ever."""
+    over, hangs = threading.Event(), threading.Event()
+    answer = ChannelService._on_count
+
+    def on_count(service: ChannelService, request: m.DataGetStateRequest) -> m.DataGetStateReply:
+        if hangs.is_set():
+            over.wait(WAIT_S)
+        return answer(service, request)
+
+    monkeypatch.setattr(ChannelService, "_on_count", on_count)
+    monkeypatch.setattr(peers, "ANSWER_S", 0.5)
+    try:
+        running = begin()
+        running.serve(running.read())
+        running.read()
+        hangs.set()
+        assert running.go_on() is DataHaltReason.INTERNAL_ERROR
+        assert running.dma.log[-1].startswith("the job failed: conn1")
+        assert running.state() is DataState.IDLE
+    finally:
+        over.set()
