@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 
 import pytest
@@ -242,3 +243,51 @@ def test_a_header_longer_than_the_first_read() -> None:
     assert plan.next_place() == 0
     assert plan.read(0, 0) == Read(0, FIRST_BYTES)
     assert plan.read(FIRST_BYTES, 0) == Read(FIRST_BYTES, FIRST_BYTES)
+
+
+def grown(bits: random.Random, path: bytes, depth: int, junctions: list[bytes]) -> list[tuple[bytes, int]]:
+    """A directory as the writer walks it: itself, its files, its directories; some of those are junctions."""
+    sizes = (1, 1, 2, 70, 300)
+    members = [(path + b"/" if path else b"/", 1 * K)]
+    members += [(path + b"/f%d" % n, bits.choice(sizes) * K) for n in range(bits.randrange(4))]
+    for n in range(bits.randrange(4) if depth > 0 else 0):
+        below = path + b"/" + bits.choice((b"d", b"d-", b"d.x")) + b"%d" % n
+        if bits.random() < 0.2:
+            junctions.append(below)
+        else:
+            members += grown(bits, below, depth - 1, junctions)
+    return members
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_any_names_of_any_image(seed: int) -> None:
+    """Everything that was asked for is looked at once, with the table and without; little else is read."""
+    bits = random.Random(seed)
+    junctions = [b""]
+    members: list[Member] = []
+    parts: list[Stretch] = []
+    for top in junctions:  # grows while it is walked
+        start = members[-1].end if members else 1 * K
+        members += image(*grown(bits, top, 4 - top.count(b"/"), junctions), start=start)
+        parts.append(Stretch(start, members[-1].end, top or b"/"))
+    wanted = bits.sample(members, min(len(members), bits.randrange(1, 6)))
+    places = [Place(member.offset, member.path.rstrip(b"/") or b"/") for member in wanted]
+    recursive = bits.random() < 0.8
+    needed = {
+        member.path
+        for member in members
+        if any(
+            member.path == top.path
+            or (recursive and top.path.endswith(b"/") and is_at_or_below(member.path, top.path))
+            for top in wanted
+        )
+    }
+    for table in (parts, None):
+        reads, looked = drive(ReadPlan(places, table, recursive=recursive), members)
+        assert len(looked) == len(set(looked))
+        assert needed <= set(looked)
+        if table is not None:
+            held = sum(member.end - member.offset for member in members if member.path in needed)
+            assert sum(read.length for read in reads) <= 2 * held + 2 * FIRST_BYTES * (
+                len(wanted) + len(parts)
+            )
