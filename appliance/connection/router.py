@@ -162,7 +162,8 @@ class Router:
         for number in self._feeds:
             self._send({number}, END_OF_ARCHIVE)
             self._feeds[number].end(feeds.finish)
-        delivery.drain()
+        if not self._is_deserted():
+            delivery.drain()
         return DataHaltReason.SUCCESSFUL
 
     def _route(self, delivery: Delivery) -> None:

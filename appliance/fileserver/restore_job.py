@@ -26,6 +26,10 @@ from appliance.ndmp.errors import NdmpError, ReplyError
 from appliance.ndmp.types import Name, Pval
 from appliance.peers import ChannelSession, Event, FeedSession
 
+ALONE_POLLS = 2
+"""When every owner has failed the channel's halt follows, if it is why they did; or the connection server
+notices at the next header.  A mover that sends nothing more, during a tape change, is not waited for."""
+
 
 class _OwnerRun:
     """One owner's share of a running restore."""
@@ -44,6 +48,11 @@ class _OwnerRun:
     def done(self) -> bool:
         """Whether both its ends have ended."""
         return self.lost or (self.halted is not None and self.feed_halted)
+
+    @property
+    def failed(self) -> bool:
+        """Whether it takes nothing more, and did not finish."""
+        return self.lost or self.halted not in (None, DataHaltReason.SUCCESSFUL)
 
 
 class RestoreJob(Job):
@@ -71,6 +80,7 @@ class RestoreJob(Job):
         self._existing = existing
         self._runs: dict[str, _OwnerRun] = {}
         self._channel_halt: DataHaltReason | None = None
+        self._polls_alone = 0
         self._statuses: list[list[RecoveryStatus]] = [[] for _ in wanted]
         self.totals = JobTotals()
 
@@ -85,7 +95,7 @@ class RestoreJob(Job):
             if not self._runs:
                 raise JobFailedError("no file server that owns a target could be reached")
             self.context.channel.start_recover(self._start_request())
-            while self._channel_halt is None or not all(run.done for run in self._runs.values()):
+            while not self._is_over():
                 self._event(self.wait(self._poll))
             for run in self._runs.values():
                 self._collect(run)
@@ -94,10 +104,20 @@ class RestoreJob(Job):
         )
         with contextlib.suppress(NdmpError):
             self._poll()
-        if self._channel_halt is DataHaltReason.SUCCESSFUL and self.totals.skipped == len(self._routes):
+        if self._channel_halt in (None, DataHaltReason.SUCCESSFUL) and self.totals.skipped == len(
+            self._routes
+        ):
             self.context.tell(LogType.ERROR, "the job failed: no file server finished its share")
             return DataHaltReason.INTERNAL_ERROR
+        assert self._channel_halt is not None, "the loop ends without it only when nobody finished"
         return self._channel_halt
+
+    def _is_over(self) -> bool:
+        """Everything has ended, or nobody is left to whom the image could go."""
+        runs = self._runs.values()
+        if self._polls_alone >= ALONE_POLLS and all(run.failed for run in runs):
+            return True
+        return self._channel_halt is not None and all(run.done for run in runs)
 
     def statuses(self) -> list[tuple[bytes, RecoveryStatus]]:
         """How each requested name ended, once each: the worst of its targets and their owners.
@@ -191,6 +211,9 @@ class RestoreJob(Job):
         session, since no silence on a feed is too long.
         """
         self.context.progress(self.context.channel.state().bytes_processed)
+        if all(run.failed for run in self._runs.values()):
+            self._polls_alone += 1
+            self.context.events.put(Event("poll", None))
         for run in self._runs.values():
             if run.halted is None and not run.lost:
                 try:

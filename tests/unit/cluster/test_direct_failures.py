@@ -376,3 +376,19 @@ def test_a_connection_server_that_hangs(begin: Begin, monkeypatch: pytest.Monkey
         assert running.state() is DataState.IDLE
     finally:
         over.set()
+
+
+def test_when_no_owner_is_left_nobody_waits_for_the_mover(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every owner fails while a cartridge is changed: the job ends now, and each name has failed."""
+    owners = working(monkeypatch)
+    running = begin()
+    running.serve(running.read())
+    running.read()
+    for owner in owners:
+        owner.cancel()
+    assert running.dma.await_halt() is DataHaltReason.INTERNAL_ERROR
+    assert running.results == {b"/a/large": LOST, b"/b/large": LOST}
+    assert running.dma.log[-1] == "the job failed: no file server finished its share"
+    assert running.state() is DataState.IDLE
