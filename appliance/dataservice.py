@@ -177,8 +177,12 @@ class DataService(ABC):
 
     def ask_for_image(self) -> None:
         """Post NOTIFY_DATA_READ for the whole image (draft, 4.1.5)."""
-        self.read_offset, self.read_length = 0, ALL_ONES
-        self.poster.post(m.NotifyDataReadPost(0, ALL_ONES))
+        self.ask_for(0, ALL_ONES)
+
+    def ask_for(self, offset: int, length: int) -> None:
+        """Post NOTIFY_DATA_READ for a part of the image; all ones as the length stand at offset 0 only."""
+        self.read_offset, self.read_length = offset, length
+        self.poster.post(m.NotifyDataReadPost(offset, length))
 
     def _on_get_state(self, _: m.DataGetStateRequest) -> m.DataGetStateReply:
         with self.machine.changed:

@@ -167,9 +167,13 @@ class ChannelSession:
         """The channel's state and counters."""
         return self._client.call(m.DataGetStateRequest(), m.DataGetStateReply)
 
-    def start(self, operation: DataOperation, routes: tuple[x.Route, ...] = ()) -> None:
-        """Start relaying."""
-        self._client.do(x.ChannelStartRequest(operation, routes))
+    def start_backup(self) -> None:
+        """Start relaying what the feeds bring."""
+        self._client.do(x.ChannelStartRequest(DataOperation.BACKUP))
+
+    def start_recover(self, request: x.ChannelStartRequest) -> None:
+        """Start a restore: which members go to which feeds, and what of the image is read."""
+        self._client.do(request)
 
     def finish(self, length: int) -> None:
         """Close the channel after `length` bytes of a backup.  Raises ReplyError when counts differ."""

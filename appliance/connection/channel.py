@@ -180,7 +180,9 @@ class FeedEnd:
         self.drop()
 
     def drop(self) -> None:
-        """Break the connection and wake waiters; safe to repeat."""
+        """Break the connection and wake waiters; safe to repeat.  A feed not at its end has failed."""
+        if not self._done.is_set():
+            self.failed = self.failed or "the feed was given up"
         # Shut before anybody hears of it: the feed's thread closes the connection, and closing alone does
         # not wake who is blocked in sending.
         dataconn.shut(self._stream)

@@ -40,6 +40,7 @@ class ChannelService(DataService):
         self._host = host
         self._channel: Channel | None = None
         self._listener: socket.socket | None = None
+        self._router: Router | None = None
 
     def handlers(self) -> Mapping[type[Struct], Handler]:
         """The DATA interface with the channel's own messages in place of START_*."""
@@ -49,6 +50,7 @@ class ChannelService(DataService):
             x.ChannelOpenRequest: self._on_open,
             x.ChannelStartRequest: self._on_channel_start,
             x.ChannelFinishRequest: self._on_finish,
+            m.DataGetStateRequest: self._on_count,
         }
 
     def status(self) -> Status:
@@ -128,7 +130,7 @@ class ChannelService(DataService):
             self._start(DataEvent.START_BACKUP, self._hold)
         elif request.operation is DataOperation.RECOVER:
             self.machine.check(DataEvent.START_RECOVER)
-            router = Router(self.channel, request.routes, self.log)
+            router = Router(self.channel, request, self.ask_for, self.log)
             self._start(DataEvent.START_RECOVER, lambda: self._route(router))
         else:
             raise RefusalError(ErrorCode.ILLEGAL_ARGS, f"{request.operation.name} is no channel operation")
@@ -145,6 +147,12 @@ class ChannelService(DataService):
         channel.finished.set()
         return x.ChannelFinishReply(relayed=channel.relayed)
 
+    def _on_count(self, request: m.DataGetStateRequest) -> m.DataGetStateReply:
+        """As any DATA service's, with the count of a restore that runs."""
+        if self._router is not None and self.machine.state is DataState.ACTIVE:
+            self.bytes_processed = self._router.received
+        return self._on_get_state(request)
+
     def _hold(self) -> DataHaltReason:
         """A backup: the feeds do the work; wait for the entry server's word that it was all."""
         channel = self.channel
@@ -156,11 +164,11 @@ class ChannelService(DataService):
         return DataHaltReason.SUCCESSFUL
 
     def _route(self, router: Router) -> DataHaltReason:
-        self.ask_for_image()
+        self._router = router
         try:
             return router.run()
         finally:
-            self.bytes_processed = router.received
+            self.bytes_processed = router.processed
 
     def _accept(self, listener: socket.socket, channel: Channel) -> None:
         """Take the media server's connection, unless the listener was given up meanwhile."""

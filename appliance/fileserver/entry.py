@@ -15,6 +15,7 @@ from appliance.errors import SpanreelError
 from appliance.fileserver import environment, rights
 from appliance.fileserver import order as o
 from appliance.fileserver.backup_job import BackupJob, BackupOrder
+from appliance.fileserver.direct import PART, access, is_yes, part_values
 from appliance.fileserver.job import Job, JobAbortedError, JobContext, JobFailedError, JobTotals, new_job_name
 from appliance.fileserver.owner import existing_policy
 from appliance.fileserver.plan import clean_path, routes, wishes
@@ -114,6 +115,7 @@ class EntryService(DataService):
         except (RefusalError, PathNotFoundError, ArchiveUsageError) as error:
             raise self._refuse(ErrorCode.ILLEGAL_ARGS, str(error)) from error
         self.set_value(b"PATHNAME_SEPARATOR", b"/")
+        self.env.pop(PART, None)
         self._note_user()
         return self._runner(job, lambda: self._run_backup(job))
 
@@ -126,14 +128,19 @@ class EntryService(DataService):
             fallback = self.value(b"PREFIX") or self.value(b"FILESYSTEM") or b"/"
             gns = self._fresh_map()
             wanted = wishes(names, fallback)
-            owners = routes(gns, wanted)
+            reading = access(self.env, wanted)
+            owners = routes(gns, wanted, recursive=reading.recursive)
         except RefusalError as error:
             raise self._refuse(error.code, str(error)) from error
         user, account = self._user()
         self._check_rights(rights.against_restore(account, user, (wish.target for wish in wanted)))
         # LOG_FILE is about names of the nlist (draft-skardal-ndmpv4-04, 4.2.2): none for an empty one.
         self._names_given = bool(names)
-        job = RestoreJob(self._context(), gns.generation, wanted, owners, existing)
+        second_pass = is_yes(self.env, o.SECOND_PASS, default=False)
+        self.env.pop(o.LOST_LINK, None)
+        job = RestoreJob(
+            self._context(), gns.generation, wanted, owners, existing, reading, second_pass=second_pass
+        )
         return self._runner(job, lambda: self._run_restore(job))
 
     def cancel(self) -> None:
@@ -191,6 +198,7 @@ class EntryService(DataService):
             self._events,
             self.poster,
             self._progress,
+            self.ask_for,
             self.message,
             self.log,
         )
@@ -234,6 +242,7 @@ class EntryService(DataService):
 
     def _run_backup(self, job: BackupJob) -> DataHaltReason:
         reason = job.run()
+        self.env[PART] = part_values(job.table())
         self.bytes_processed = job.totals.bytes
         self._set_totals(job.totals)
         return reason
@@ -243,6 +252,7 @@ class EntryService(DataService):
         if self._names_given:
             for name, status in job.statuses():
                 self.poster.post(m.LogFilePost(name, status))
+        self.env[o.LOST_LINK] = job.lost_links
         self._set_totals(job.totals)
         return reason
 

@@ -60,6 +60,7 @@ class JobContext:
     events: Events
     poster: Poster
     progress: Callable[[int], None]
+    ask: Callable[[int, int], None]
     tell: Callable[[LogType, str], None]
     log: Any
 

@@ -34,6 +34,8 @@ PULL_INTERVAL_S = 2.0
 _ATTRIBUTES = int(
     ButypeAttr.BACKUP_FILELIST
     | ButypeAttr.RECOVER_FILELIST
+    | ButypeAttr.BACKUP_DIRECT
+    | ButypeAttr.RECOVER_DIRECT
     | ButypeAttr.BACKUP_FH_FILE
     | ButypeAttr.BACKUP_FH_DIR
     | ButypeAttr.BACKUP_UTF8
