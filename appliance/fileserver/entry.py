@@ -224,13 +224,11 @@ class EntryService(DataService):
         def guarded() -> DataHaltReason:
             try:
                 return run()
-            except JobAbortedError:
-                return DataHaltReason.ABORTED
-            except JobFailedError as error:
+            except (JobAbortedError, JobFailedError, NdmpError, OSError) as error:
+                if job.is_aborted:
+                    # Whatever it met then: its sessions were closed under its hands.
+                    return DataHaltReason.ABORTED
                 self.message(LogType.ERROR, f"the job failed: {error}")
-            except (NdmpError, OSError) as error:
-                if self.machine.state is DataState.ACTIVE:
-                    self.message(LogType.ERROR, f"the job failed: {error}")
             return DataHaltReason.INTERNAL_ERROR
 
         def counted() -> DataHaltReason:

@@ -83,6 +83,11 @@ class Job:
             session.close()
         self.context.events.put(Event("abort", None))
 
+    @property
+    def is_aborted(self) -> bool:
+        """Whether the job was aborted."""
+        return self._aborted.is_set()
+
     def check_abort(self) -> None:
         """Raise JobAbortedError once the job was aborted."""
         if self._aborted.is_set():
