@@ -182,8 +182,9 @@ class NdmpServer:
         try:
             if not self._set_up(session, stream):
                 return
-            session.greet()
             with self._lock:
+                # At once, so that whoever was greeted is also told of the end; 40 bytes never block.
+                session.greet()
                 self._live.add(live)
             self.sessions.add(live)
             self._receive(session, stream)
