@@ -61,6 +61,7 @@ class EntryService(DataService):
         self._job_name = ""
         self._names_given = False
         self._job: Job | None = None
+        self._cancelled = False
 
     def listen(self) -> Address:
         """The connection server listens: its address is what the mover connects to."""
@@ -145,6 +146,7 @@ class EntryService(DataService):
 
     def cancel(self) -> None:
         """Abort the job; closing its sessions ends what owners and connection server do for it."""
+        self._cancelled = True
         if self._job is not None:
             self._job.abort()
         if self._channel is not None:
@@ -216,6 +218,7 @@ class EntryService(DataService):
 
     def _runner(self, job: Job, run: Callable[[], DataHaltReason]) -> Callable[[], DataHaltReason]:
         self._job = job
+        self._cancelled = False
         for total in o.TOTALS:
             # A DMA restores with the environment of its backup, whose totals are not this job's.
             self.env.pop(total, None)
@@ -232,8 +235,12 @@ class EntryService(DataService):
             return DataHaltReason.INTERNAL_ERROR
 
         def counted() -> DataHaltReason:
-            reason = guarded()
-            self._on_outcome(_outcome(reason, self.value(o.STATUS).decode()))
+            reason = DataHaltReason.INTERNAL_ERROR
+            try:
+                reason = guarded()
+            finally:
+                status = self.value(o.STATUS).decode()
+                self._on_outcome("aborted" if self._cancelled else _outcome(reason, status))
             return reason
 
         return counted

@@ -182,11 +182,11 @@ class NdmpServer:
         try:
             if not self._set_up(session, stream):
                 return
-            # Before the greeting: whoever has heard that hears of the end too.
             with self._lock:
+                # At once, so that whoever was greeted is also told of the end; 40 bytes never block.
+                session.greet()
                 self._live.add(live)
             self.sessions.add(live)
-            session.greet()
             self._receive(session, stream)
         finally:
             session.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
 
@@ -76,15 +77,15 @@ def test_of_several_endpoints_those_inside_are_tried() -> None:
 
 def test_listeners_stay_within_their_ports() -> None:
     """Every port of the range is used, none beyond it; when all are taken that is told."""
+    # An address of its own: other runs of this test may be under way on this machine.
+    host = f"127.3.{os.getpid() >> 8 & 0xFF}.{os.getpid() % 250 + 1}"
     first = 28000
     ports = range(first, first + 3)
     with contextlib.ExitStack() as held:
-        found = {
-            held.enter_context(dataconn.listen("127.0.0.3", ports=ports)).getsockname()[1] for _ in ports
-        }
+        found = {held.enter_context(dataconn.listen(host, ports=ports)).getsockname()[1] for _ in ports}
         assert found == set(ports)
         with pytest.raises(RefusalError, match=f"on a port from {first} to {first + 2}") as refusal:
-            dataconn.listen("127.0.0.3", ports=ports)
+            dataconn.listen(host, ports=ports)
     assert refusal.value.code is ErrorCode.CONNECT
 
 
