@@ -121,11 +121,15 @@ class DataConnections(Section):
 
 
 class Ndmp(DataConnections):
-    """[ndmp]: where DMAs reach this node, who may connect and log in, and where data connections go."""
+    """[ndmp]: where DMAs reach this node, who may connect and log in, and where data connections go.
+
+    `profile`: "strict" is the draft to the letter, "compat" takes what DMAs send that the draft forbids.
+    """
 
     port: Port = NDMP_PORT
     accounts: AbsolutePath
     text: bool = False
+    profile: Literal["compat", "strict"] = "compat"
     sessions_max: SessionsMax = SESSIONS_MAX
     allow: NetworkList = ANYWHERE
 

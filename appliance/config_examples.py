@@ -35,6 +35,7 @@ port = 10000
 #     networks = ["10.77.0.41"]      # where it may come from
 accounts = "/etc/spanreel/accounts.toml"
 text = false                         # true: all accounts may log in by clear text; MD5 is always offered
+profile = "compat"                   # or "strict": the draft to the letter, also where DMAs are not
 sessions_max = 256                   # at once; one more is refused
 allow = ["10.77.0.0/24"]             # who may connect; without this line everybody
 data_networks = ["10.77.0.0/24"]     # where data connections may come from and go to; default: as allow

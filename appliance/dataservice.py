@@ -56,6 +56,7 @@ class DataService(ABC):
         self.poster = poster
         self.log = log or structlog.get_logger()
         self.machine: Machine[DataState, DataEvent] = Machine("DATA", DATA, DataState.IDLE)
+        self.accept_lag_s = ACCEPT_LAG_S
         self._worker: threading.Thread | None = None
         self._moved_before = 0
         self.bytes_processed = 0
@@ -108,6 +109,14 @@ class DataService(ABC):
 
         Safe to repeat.
         """
+
+    def listen_local(self) -> Address:
+        """Let the mover of this session connect, and return LOCAL.  Raises RefusalError(ILLEGAL_ARGS)."""
+        raise RefusalError(ErrorCode.ILLEGAL_ARGS, "LOCAL is not offered: this session has no mover")
+
+    def connect_local(self) -> None:
+        """Connect to the mover of this session.  Raises RefusalError."""
+        raise RefusalError(ErrorCode.ILLEGAL_ARGS, "LOCAL is not offered: this session has no mover")
 
     def connection_address(self) -> Address:
         """The mover's endpoint for DATA_GET_STATE."""
@@ -199,17 +208,23 @@ class DataService(ABC):
 
     def _on_listen(self, request: m.DataListenRequest) -> m.DataListenReply:
         self.machine.check(DataEvent.LISTEN)
-        if request.addr_type is not AddressType.TCP:
+        if request.addr_type is AddressType.TCP:
+            address = self.listen()
+        elif request.addr_type is AddressType.LOCAL:
+            address = self.listen_local()
+        else:
             raise RefusalError(ErrorCode.ILLEGAL_ARGS, f"{request.addr_type.name} is not offered")
-        address = self.listen()
         self.machine.fire(DataEvent.LISTEN)
         return m.DataListenReply(connect_addr=address)
 
     def _on_connect(self, request: m.DataConnectRequest) -> m.DataConnectReply:
         self.machine.check(DataEvent.CONNECT)
-        if request.addr.type is not AddressType.TCP:
+        if request.addr.type is AddressType.TCP:
+            self.connect(request.addr)
+        elif request.addr.type is AddressType.LOCAL:
+            self.connect_local()
+        else:
             raise RefusalError(ErrorCode.ILLEGAL_ARGS, f"{request.addr.type.name} is not offered")
-        self.connect(request.addr)
         self.machine.fire(DataEvent.CONNECT)
         return m.DataConnectReply()
 
@@ -240,7 +255,9 @@ class DataService(ABC):
     def _await_connection(self) -> None:
         """A DMA whose mover has connected is right to start, though word of it is still on its way."""
         with self.machine.changed:
-            self.machine.changed.wait_for(lambda: self.machine.state is not DataState.LISTEN, ACCEPT_LAG_S)
+            self.machine.changed.wait_for(
+                lambda: self.machine.state is not DataState.LISTEN, self.accept_lag_s
+            )
 
     def _on_abort(self, _: m.DataAbortRequest) -> m.DataAbortReply:
         with self.machine.changed:

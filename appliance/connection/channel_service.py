@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from appliance import feeds
 from appliance.connection.channel import Channel, Channels
 from appliance.connection.router import Router
 from appliance.dataservice import DataService
@@ -80,7 +81,15 @@ class ChannelService(DataService):
 
     def connect(self, address: Address) -> None:
         """Connect to the mover: the channel of the whole job."""
-        self.channel.stream = dataconn.connect(address, self._host, self._rules)
+        token = feeds.token_of(address)
+        # A mover that an entry server vouches for by a token is a node's own, wherever DMAs are.
+        stream = dataconn.connect(address, self._host, NO_RULES if token else self._rules)
+        try:
+            stream.sendall(token)
+        except OSError as error:
+            stream.close()
+            raise RefusalError(ErrorCode.CONNECT, f"the mover went away: {error}") from error
+        self.channel.stream = stream
         self.log.info("channel connected")
 
     def connection_address(self) -> Address:

@@ -22,6 +22,7 @@ from appliance.fileserver.plan import clean_path, routes, wishes
 from appliance.fileserver.restore_job import RestoreJob
 from appliance.gns.map import GnsMap, PathNotFoundError
 from appliance.gns.service import MapService
+from appliance.local import LocalEnds
 from appliance.ndmp import messages as m
 from appliance.ndmp.accounts import Account
 from appliance.ndmp.enums import DataHaltReason, DataState, ErrorCode, LogType
@@ -29,7 +30,7 @@ from appliance.ndmp.errors import ConnectionLostError, NdmpError, RefusalError
 from appliance.ndmp.networks import NO_RULES, DataRules
 from appliance.ndmp.session import Poster
 from appliance.ndmp.states import DataEvent
-from appliance.ndmp.types import Address, Name
+from appliance.ndmp.types import Address, Name, TcpAddress
 from appliance.peers import ChannelSession, Events, Peers
 from appliance.text import show_path
 
@@ -47,9 +48,20 @@ class EntryService(DataService):
         user: Callable[[], tuple[str, Account | None]] = lambda: ("", None),
         rules: DataRules = NO_RULES,
         on_outcome: Callable[[str], None] = lambda _: None,
+        local: LocalEnds | None = None,
+        strict: bool = False,
     ) -> None:
-        """`user`: who logged in, and with which account; `on_outcome` is told how each job ended."""
+        """`user`: who logged in, and with which account; `on_outcome` is told how each job ended.
+
+        `local`: where the session's mover is found, if it has one.  `strict`: by the draft to the letter,
+        where DMAs ask for more.
+        """
         super().__init__(poster, log)
+        self._local = local
+        self._is_local = False
+        self._strict = strict
+        if strict:
+            self.accept_lag_s = 0.0
         self._user = user
         self._rules = rules
         self._on_outcome = on_outcome
@@ -73,15 +85,45 @@ class EntryService(DataService):
     def connect(self, address: Address) -> None:
         """The connection server connects to the mover."""
         try:
-            address = self._rules.within(address)
+            # Without its environment: a token in it would have the connection server trust a stranger.
+            bare = tuple(TcpAddress(each.ip, each.port) for each in address.tcp)
+            address = self._rules.within(Address(address.type, bare))
             self._open_channel().connect(address)
         except NdmpError as error:
             raise self._no_channel(error) from error
         self._mover = address
 
+    def listen_local(self) -> Address:
+        """The connection server listens, and the session's own mover is told where."""
+        if self._local is None:
+            return super().listen_local()
+        self._local.listen(self.listen())
+        self._is_local = True
+        return Address()
+
+    def connect_local(self) -> None:
+        """The connection server connects to the session's own mover, by a token."""
+        if self._local is None:
+            super().connect_local()
+            return
+        address = self._local.take()
+        try:
+            self._open_channel().connect(address)
+        except NdmpError as error:
+            raise self._no_channel(error) from error
+        self._is_local = True
+
     def connection_address(self) -> Address:
-        """The mover's endpoint, as the DMA gave it; LOCAL before."""
-        return self._mover if self.machine.state is not DataState.IDLE else Address()
+        """The mover's endpoint, as the DMA gave it; LOCAL before, and for a mover of the same session."""
+        return Address() if self._is_local or self.machine.state is DataState.IDLE else self._mover
+
+    def ask_for(self, offset: int, length: int) -> None:
+        """Have the DMA read, or the session's own mover (draft, 4.1.5: no notification for LOCAL)."""
+        if self._is_local and self._local is not None:
+            self.read_offset, self.read_length = offset, length
+            self._local.read(offset, length)
+            return
+        super().ask_for(offset, length)
 
     def prepare(self, request: m.CabDataConnPrepareRequest) -> None:
         """Cluster Aware Backup: say early whether the path can be saved.
@@ -128,6 +170,8 @@ class EntryService(DataService):
         try:
             fallback = self.value(b"PREFIX") or self.value(b"FILESYSTEM") or b"/"
             gns = self._fresh_map()
+            if self._strict and not names:
+                raise RefusalError(ErrorCode.ILLEGAL_ARGS, "an nlist has at least one name")
             wanted = wishes(names, fallback)
             reading = access(self.env, wanted)
             owners = routes(gns, wanted, recursive=reading.recursive)
@@ -159,6 +203,7 @@ class EntryService(DataService):
             channel.close()
 
     def _open_channel(self) -> ChannelSession:
+        self._is_local = False
         name = self._job_name = new_job_name()
         self.begin_job(name)
         self._events = Events()

@@ -8,11 +8,10 @@ import threading
 import structlog
 
 from appliance import tls
-from appliance.accounts import accounts_of
 from appliance.config import Cluster, FileServer, Ndmp, NodeConfig
-from appliance.configservice import ConfigService
+from appliance.dmaport import DmaPort, DmaRole, Shared
 from appliance.errors import SpanreelError
-from appliance.extensionservice import CAB, ECHO, Extensions, ExtensionService
+from appliance.extensionservice import CAB, CabService
 from appliance.fileserver.entry import EntryService
 from appliance.fileserver.environment import DUMP, TAR, HistoryForm
 from appliance.fileserver.gns_service import GnsService
@@ -56,8 +55,10 @@ BUTYPES = tuple(
 class FileServerRole:
     """Everything a file server runs."""
 
-    def __init__(self, config: NodeConfig, sessions: Sessions | None = None) -> None:
-        """`sessions`: those of the whole process.
+    def __init__(
+        self, config: NodeConfig, sessions: Sessions | None = None, port: DmaPort | None = None
+    ) -> None:
+        """`sessions`, `port`: those of the whole process.
 
         Raises SpanreelError for a configuration or a state folder that cannot be used.
         """
@@ -66,8 +67,8 @@ class FileServerRole:
         self._rules = config.section(Ndmp).data_rules
         self._peers = Peers(config)
         self._maps = MapService(config, lambda generation: pull(self._peers, generation))
-        self._accounts = accounts_of(config.section(Ndmp))
-        self.sessions.add_source(lambda: [("login failures", "", self._accounts.failures)])
+        self._port = DmaPort(config, self.sessions) if port is None else port
+        self._port.join(DmaRole(self._dma, fs_info=_file_systems, butypes=lambda: BUTYPES, extensions=(CAB,)))
         self._tls = tls.server_context(config)
         self._feed_tls = self._tls if config.section(Cluster).feed == "tls" else None
         self._stop = threading.Event()
@@ -76,18 +77,8 @@ class FileServerRole:
 
     def start(self) -> list[tuple[str, int]]:
         """Listen on both ports; return the addresses.  Raises OSError when a port is in use."""
-        address = self._config.node.address
-        ndmp, cluster = self._config.section(Ndmp), self._config.section(Cluster)
-        self._servers.append(
-            NdmpServer(
-                (address, ndmp.port),
-                self._dma,
-                accounts=self._accounts,
-                sessions=self.sessions,
-                sessions_max=ndmp.sessions_max,
-                allow=ndmp.allow,
-            )
-        )
+        address, cluster = self._config.node.address, self._config.section(Cluster)
+        for_dmas = self._port.start()
         self._servers.append(
             NdmpServer(
                 (address, cluster.port),
@@ -105,21 +96,17 @@ class FileServerRole:
             threading.Thread(target=self._keep_pulling, name="gns-pull", daemon=True).start()
         for server in self._servers:
             server.start()
-        return [server.address for server in self._servers]
+        return [for_dmas, *(server.address for server in self._servers)]
 
     def stop(self) -> None:
         """Stop listening, end all sessions, give up the map's store."""
         self._stop.set()
+        self._port.stop()
         for server in self._servers:
             server.stop()
         self._maps.close()
 
-    def _dma(self, session: Session, stream: socket.socket) -> None:
-        del stream
-        name = self._config.node.name
-        session.add(
-            ConfigService(name, fs_info=_file_systems, butypes=lambda: BUTYPES, auth_types=session.auth_types)
-        )
+    def _dma(self, session: Session, shared: Shared) -> None:
         entry = EntryService(
             session,
             self._maps,
@@ -128,9 +115,11 @@ class FileServerRole:
             user=lambda: (session.user, session.account),
             rules=self._rules,
             on_outcome=lambda outcome: self.sessions.count("jobs", outcome),
+            local=shared.local,
+            strict=self._config.section(Ndmp).profile == "strict",
         )
         session.add(entry)
-        session.add(ExtensionService(Extensions((ECHO, CAB)), entry.prepare))
+        session.add(CabService(shared.extensions, entry.prepare))
 
     def _cluster(self, session: Session, stream: socket.socket) -> None:
         identity = accept_peer(stream, FILE_SERVER)

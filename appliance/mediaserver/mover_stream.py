@@ -11,13 +11,17 @@ import select
 import socket
 import threading
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from appliance import feeds
 from appliance.mediaserver.open_drive import OpenDrive
 from appliance.ndmp import dataconn
 from appliance.ndmp.enums import MoverHaltReason, MoverPauseReason
 from appliance.ndmp.errors import RefusalError
 from appliance.ndmp.logcontext import carrying
+from appliance.ndmp.networks import ANYWHERE
+from appliance.ndmp.types import Address
 from tape.errors import EndOfMediumError, TapeError
 
 if TYPE_CHECKING:
@@ -44,8 +48,12 @@ class MoverStream(ABC):
         *,
         listener: socket.socket | None = None,
         connection: socket.socket | None = None,
+        token: bytes = b"",
     ) -> None:
-        """Give either a listener, from which one connection is taken, or a connection."""
+        """Give either a listener, from which one connection is taken, or a connection.
+
+        With a `token` only who says it is taken, wherever it comes from.
+        """
         self.service = service
         self.variables = service.variables
         self.record_size = service.record_size
@@ -53,6 +61,7 @@ class MoverStream(ABC):
         self.ended = False
         self._listener = listener
         self._socket = connection
+        self._token = token
         self._wake = os.eventfd(0, os.EFD_CLOEXEC)
         self._go = False
         self._called = False
@@ -120,7 +129,7 @@ class MoverStream(ABC):
         if listener is None:
             return
         try:
-            connection = dataconn.accept(listener, self.service.rules, lambda: self.ended)
+            connection = self._take(listener)
             self._called = True
         except OSError as error:
             if self.ended:
@@ -131,8 +140,21 @@ class MoverStream(ABC):
             self._socket = connection
             self._listener = None
         listener.close()
-        if self.ended or not self.service.accepted(self, dataconn.peer_address(connection)):
+        peer = Address() if self._token else dataconn.peer_address(connection)
+        if self.ended or not self.service.accepted(self, peer):
             raise StreamEnded(None)
+
+    def _take(self, listener: socket.socket) -> socket.socket:
+        """The connection of the data server.  Raises OSError."""
+        rules = self.service.rules
+        if not self._token:
+            return dataconn.accept(listener, rules, lambda: self.ended)
+        rules = replace(rules, networks=ANYWHERE)
+        while True:
+            connection = dataconn.accept(listener, rules, lambda: self.ended)
+            if feeds.knows_token(connection, self._token):
+                return connection
+            connection.close()
 
     def _give_back(self) -> None:
         self._release_buffer()

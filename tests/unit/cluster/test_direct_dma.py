@@ -19,11 +19,11 @@ from appliance.backupserver.progress import Screen
 from appliance.config import MediaServer, NodeConfig, parse
 from appliance.connection.reads import FIRST_BYTES
 from appliance.mediaserver.libraries import Libraries
-from appliance.mediaserver.role import media_setup
 from appliance.ndmp.enums import RecoveryStatus
 from appliance.ndmp.server import NdmpServer
 from appliance.ndmp.session import Accounts
 from tests.unit.cluster.conftest import NODES, PASSWORD, Cluster
+from tests.unit.mediaserver.support import media_setup
 
 MEDIA = "127.79.0.31"
 TOML = """

@@ -7,7 +7,6 @@ import socket
 
 import pytest
 
-from appliance.mediaserver.role import media_setup
 from appliance.ndmp import messages as m
 from appliance.ndmp.client import Client
 from appliance.ndmp.dataconn import address_of
@@ -22,6 +21,7 @@ from tests.unit.mediaserver.support import (
     connect,
     error_of,
     is_gone,
+    media_setup,
     mover,
     posted,
     receive,
