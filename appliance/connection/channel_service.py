@@ -41,6 +41,7 @@ class ChannelService(DataService):
         self._host = host
         self._channel: Channel | None = None
         self._listener: socket.socket | None = None
+        self._is_ending = False
         self._router: Router | None = None
 
     def handlers(self) -> Mapping[type[Struct], Handler]:
@@ -111,16 +112,22 @@ class ChannelService(DataService):
             self._channel.break_off("the job ended")
 
     def release(self) -> None:
-        """Close the data connection."""
+        """Close the data connection, but after a restore that went well: the entry server does, at its halt.
+
+        A DMA that sees the mover halt while the file servers still finish takes that for a failure.
+        """
         listener, self._listener = self._listener, None
         if listener is not None:
             listener.close()
         if self._channel is not None:
             self.bytes_processed = max(self.bytes_processed, self._channel.relayed)
-            self._channel.close()
+            routed = self.operation is DataOperation.RECOVER and self.halt_reason is DataHaltReason.SUCCESSFUL
+            if self._is_ending or not routed:
+                self._channel.close()
 
     def close(self) -> None:
         """End of the session: the channel is forgotten."""
+        self._is_ending = True
         super().close()
         if self._channel is not None:
             self._channels.remove(self._channel)
