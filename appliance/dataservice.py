@@ -99,6 +99,10 @@ class DataService(ABC):
     def recover(self, butype: bytes, names: Sequence[Name]) -> Callable[[], DataHaltReason]:
         """Check environment and names, and return what runs the restore.  Raises RefusalError."""
 
+    def recover_filehist(self, butype: bytes, names: Sequence[Name]) -> Callable[[], DataHaltReason]:
+        """Return what rebuilds the file history of an image.  Raises RefusalError: not every service can."""
+        raise RefusalError(ErrorCode.NOT_SUPPORTED, f"no file history of {len(names)} names, {butype!r} here")
+
     @abstractmethod
     def cancel(self) -> None:
         """Wake and end whatever runs or waits; called at an abort and at the end of the session."""
@@ -251,10 +255,15 @@ class DataService(ABC):
         return m.DataStartRecoverReply()
 
     def _on_start_recover_filehist(
-        self, _: m.DataStartRecoverFilehistRequest
+        self, request: m.DataStartRecoverFilehistRequest
     ) -> m.DataStartRecoverFilehistReply:
+        self._await_connection()
         self.machine.check(DataEvent.START_RECOVER_FILEHIST)
-        raise RefusalError(ErrorCode.NOT_SUPPORTED, "file history is not rebuilt by this server")
+        self._set_env(request.env)
+        run = self.recover_filehist(request.butype_name, request.nlist)
+        self.operation = DataOperation.RECOVER_FILEHIST
+        self._start(DataEvent.START_RECOVER_FILEHIST, run)
+        return m.DataStartRecoverFilehistReply()
 
     def _await_connection(self) -> None:
         """A DMA whose mover has connected is right to start, though word of it is still on its way."""

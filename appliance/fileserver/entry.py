@@ -16,6 +16,7 @@ from appliance.fileserver import environment, rights
 from appliance.fileserver import order as o
 from appliance.fileserver.backup_job import BackupJob, BackupOrder
 from appliance.fileserver.direct import PART, access, is_yes, part_values
+from appliance.fileserver.filehist_job import FilehistJob
 from appliance.fileserver.job import Job, JobAbortedError, JobContext, JobFailedError, JobTotals, new_job_name
 from appliance.fileserver.owner import existing_policy
 from appliance.fileserver.plan import clean_path, routes, wishes
@@ -193,6 +194,14 @@ class EntryService(DataService):
         )
         return self._runner(job, lambda: self._run_restore(job))
 
+    def recover_filehist(self, butype: bytes, names: Sequence[Name]) -> Callable[[], DataHaltReason]:
+        """Return what reads the image and tells its file history, in file form."""
+        self._check_butype(butype)
+        user, account = self._user()
+        self._check_rights(rights.against_restore(account, user, ()))
+        job = FilehistJob(self._context(), [name.original_path for name in names])
+        return self._runner(job, lambda: self._run_filehist(job))
+
     def cancel(self) -> None:
         """Abort the job; closing its sessions ends what owners and connection server do for it."""
         self._cancelled = True
@@ -299,6 +308,11 @@ class EntryService(DataService):
         reason = job.run()
         self.env[PART] = part_values(job.table())
         self.bytes_processed = job.totals.bytes
+        self._set_totals(job.totals)
+        return reason
+
+    def _run_filehist(self, job: FilehistJob) -> DataHaltReason:
+        reason = job.run()
         self._set_totals(job.totals)
         return reason
 

@@ -23,7 +23,7 @@ BATCH = 512
 
 _U32_MAX = 0xFFFFFFFF
 
-_TYPES = {
+FILE_TYPES = {
     Kind.DIRECTORY: FileType.DIR,
     Kind.FILE: FileType.REG,
     Kind.HARD_LINK: FileType.REG,
@@ -104,7 +104,7 @@ def file_stat(entry: Entry) -> FileStat:
     return FileStat(
         int(FileStatUnsupported.ATIME | FileStatUnsupported.CTIME),
         FsType.UNIX,
-        _TYPES.get(entry.kind, FileType.OTHER),
+        FILE_TYPES.get(entry.kind, FileType.OTHER),
         min(max(int(status.st_mtime), 0), _U32_MAX),
         0,
         0,

@@ -39,6 +39,8 @@ _ATTRIBUTES = int(
     | ButypeAttr.BACKUP_FH_DIR
     | ButypeAttr.BACKUP_UTF8
     | ButypeAttr.RECOVER_UTF8
+    | ButypeAttr.RECOVER_FILEHIST
+    | ButypeAttr.RECOVER_FH_FILE
 )
 
 BUTYPES = tuple(

@@ -372,3 +372,21 @@ def test_a_wrong_password(witness: Witness) -> None:
     agent = witness.agent("fs1").replace(PASSWORD, "wrong")
     assert "connect-auth-md5-failed" in witness.run("-q", "-D", agent)
     assert "connect-auth" not in witness.run("-q", "-D", witness.agent("fs1"))
+
+
+def test_contents_are_read_from_tape(witness: Witness) -> None:
+    """`-t` has the file history rebuilt from the image: the same names, at the same places but for links."""
+    assert OKAY in witness.job("fs1", "-c", "-C", "/", "-I", "saved")
+    said = witness.job("fs2", "-t", "-I", "rebuilt")
+    assert OKAY in said, said
+
+    def places(name: str) -> dict[str, str]:
+        lines = (line.split() for line in (witness.folder / name).read_text().splitlines())
+        return {line[1]: line[-1] for line in lines if line[0] == "DHf"}
+
+    saved, rebuilt = places("saved"), places("rebuilt")
+    assert rebuilt.keys() == saved.keys()
+    assert len(saved) > 4 * 45
+    assert {path for path in saved if saved[path] != rebuilt[path]} <= {
+        p for p in saved if p.endswith("/linked")
+    }
