@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from appliance import feeds
+from appliance.archive.errors import SinkError
 from appliance.archive.frame import END_OF_ARCHIVE, PartSummary, global_header, trailer
 from appliance.archive.part import history_path
 from appliance.archive.selection import Reach, Selection
@@ -37,7 +38,7 @@ from appliance.ndmp.enums import (
     MoverHaltReason,
     MoverMode,
 )
-from appliance.ndmp.errors import NdmpError
+from appliance.ndmp.errors import ConnectionLostError, NdmpError
 from appliance.ndmp.types import Address
 from appliance.peers import ChannelSession, Event, FeedSession
 from appliance.text import show_path
@@ -167,7 +168,12 @@ class BackupJob(Job):
             self._own_feed = stream
             with contextlib.closing(stream):
                 self.check_abort()
-                write(sink)
+                try:
+                    write(sink)
+                except SinkError as error:
+                    raise JobFailedError(
+                        f"the connection server took no more of the image: {error}"
+                    ) from error
                 feeds.finish(stream)
             halts = _Halts(owner=DataHaltReason.SUCCESSFUL)
             self._await_halts(feed, None, halts, offset)
@@ -238,7 +244,11 @@ class BackupJob(Job):
 
     def _run_part(self, part: Part, owner: Client, feed: FeedSession) -> None:
         path, offset, halts = show_path(part.path), self.totals.bytes, _Halts()
-        self._await_halts(feed, owner, halts, offset)
+        try:
+            self._await_halts(feed, owner, halts, offset)
+        except NdmpError as error:
+            self.check_abort()
+            raise JobFailedError(f"{path}: {owner.peer} was lost within its part: {error}") from error
         if halts.owner is not DataHaltReason.SUCCESSFUL:
             raise JobFailedError(f"{path}: {owner.peer} failed within its part")
         env = owner.call(m.DataGetEnvRequest(), m.DataGetEnvReply).env
@@ -307,7 +317,7 @@ class BackupJob(Job):
                     return
             elif owner is not None and event.source == _owner_of(feed):
                 if event.post is None:
-                    raise JobFailedError(f"{owner.peer} was lost within its part")
+                    raise ConnectionLostError("its session ended")
                 body = event.post.body()
                 assert isinstance(body, m.NotifyDataHaltedPost)
                 halts.owner = body.reason
