@@ -26,12 +26,12 @@ __all__ = ["Index", "IndexEntry", "IndexWriter", "parse_index"]
 
 _KIND = "files"
 
-# What the lines of one comment may take; the rest is its frame.
-_LINES_BYTES_MAX = COMMENT_BYTES_MAX - 4096
-
 # A path that takes more is left out, and read from the member itself: GNU tar stops at 4 KiB anyhow.
 _PATH_BYTES_MAX = 64 * 1024
 _NO_PATH = b"-"
+
+# When a comment has so much it is written: one more line, its frame and its numbers still fit.
+_LINES_BYTES = COMMENT_BYTES_MAX - _PATH_BYTES_MAX - 8192
 
 _DIGITS_MAX = 21  # a signed 64-bit number
 _FIELDS = 12
@@ -108,10 +108,10 @@ class IndexWriter:
             *entry[4:11],
         )
         path = escape(entry.path)
-        line += (path if len(path) <= _PATH_BYTES_MAX else _NO_PATH) + b"\n"
-        self._lines.append(line)
-        self._bytes += len(line)
-        if self._bytes > _LINES_BYTES_MAX - 2 * _PATH_BYTES_MAX:
+        self._lines.append(line + (path if len(path) <= _PATH_BYTES_MAX else _NO_PATH) + b"\n")
+        # A path that is left out counts all the same: whoever checks keeps it until the comment comes.
+        self._bytes += len(line) + len(path)
+        if self._bytes > _LINES_BYTES:
             self.flush()
 
     def flush(self) -> None:
