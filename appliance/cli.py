@@ -54,6 +54,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "ls": Command("appliance.commands.ls:ls", "List what a backup holds."),
     "restore": Command("appliance.commands.restore:restore", "Restore global paths from tape."),
     "serve": Command("appliance.commands.serve:serve", "Run one or more roles in the foreground."),
+    "verify": Command("appliance.commands.verify:verify", "Compare every checksum of a backup on tape."),
 }
 
 
