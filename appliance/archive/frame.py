@@ -109,7 +109,7 @@ def _assemble(job: bytes, offset: int, text: bytes) -> bytes:
 
 def _sum_line(text: bytes) -> bytes:
     """Return the last line of a comment."""
-    return b"%b%b\n" % (_SUM, checksum(text).digest().hex().encode())
+    return b"%b%b\n" % (_SUM, checksum(text).digest()[:CHECKSUM_BYTES].hex().encode())
 
 
 def is_exact(raw: bytes, records: dict[bytes, bytes], offset: int) -> bool:

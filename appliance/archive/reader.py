@@ -9,7 +9,7 @@ connection delivers only what was requested, and reading ahead would hang.
 
 from collections.abc import Callable, Iterator
 
-from appliance.archive.checksum import Checksum, checksum
+from appliance.archive.checksum import CHECKSUM_BYTES, Checksum, checksum
 from appliance.archive.errors import ArchiveUsageError, DamagedArchiveError, TruncatedArchiveError
 from appliance.archive.kinds import KIND_OF_FLAG, Kind
 from appliance.archive.member import GlobalHeader, Member
@@ -171,7 +171,7 @@ class MemberReader:
         self.skip()
         if self._sum is None:
             raise ArchiveUsageError("this reader makes no checksums, or returned no member yet")
-        return self._sum.digest()
+        return self._sum.digest()[:CHECKSUM_BYTES]
 
     def resync(self, job: bytes | None) -> bool:
         """Find the next header of ours after damage, for `next` to return; false if there is none.

@@ -7,7 +7,7 @@ and 30,000 small files cost 100 calls of the sink rather than 100,000.
 import os
 from collections.abc import Callable
 
-from appliance.archive.checksum import Checksum, checksum
+from appliance.archive.checksum import CHECKSUM_BYTES, Checksum, checksum
 from appliance.archive.errors import SinkError, StoppedError
 
 __all__ = ["STAGE_BYTES", "Sink", "Stage"]
@@ -56,7 +56,7 @@ class Stage:
         """Return the checksum of all bytes since `begin_sum`."""
         assert self._sum is not None, "a checksum was begun"
         self._sum.update(self._view[self._summed : self._used])
-        digest = self._sum.digest()
+        digest = self._sum.digest()[:CHECKSUM_BYTES]
         self._sum = None
         return digest
 
