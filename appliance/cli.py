@@ -48,6 +48,7 @@ class Command(NamedTuple):
 COMMANDS: Final[dict[str, Command]] = {
     "backup": Command("appliance.commands.backup:backup", "Back up global paths to tape."),
     "ca": Command("appliance.commands.ca:ca", "Make the cluster's certificates."),
+    "catalogue": Command("appliance.commands.catalogue:catalogue", "Make a lost catalogue again from tape."),
     "config": Command("appliance.commands.config:config", "Print or check a node's configuration."),
     "gns": Command("appliance.commands.gns:gns", "Look at and change the global name space."),
     "jobs": Command("appliance.commands.jobs:jobs", "List backup jobs."),

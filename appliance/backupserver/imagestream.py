@@ -164,7 +164,8 @@ class ImageStream(Generic[Result]):
             self._pipe.close()
 
     def _holding(self, position: int) -> Segment | None:
-        return next((segment for segment in self._segments if segment.holds(position)), None)
+        # The last one: of a segment whose successor is lost nobody knows where it ends.
+        return next((segment for segment in reversed(self._segments) if segment.holds(position)), None)
 
     def _stretch(self, position: int) -> int | None:
         """Read from `position` until the mover halts; return where to go on, None at the end."""
