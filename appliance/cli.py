@@ -54,6 +54,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "jobs": Command("appliance.commands.jobs:jobs", "List backup jobs."),
     "ls": Command("appliance.commands.ls:ls", "List what a backup holds."),
     "restore": Command("appliance.commands.restore:restore", "Restore global paths from tape."),
+    "session": Command("appliance.commands.session:session", "List and end a node's control sessions."),
     "serve": Command("appliance.commands.serve:serve", "Run one or more roles in the foreground."),
     "verify": Command("appliance.commands.verify:verify", "Compare every checksum of a backup on tape."),
 }

@@ -27,9 +27,11 @@ from pydantic import (
     model_validator,
 )
 
+from appliance.config_access import Endpoint, NetworkList, PortRange, read_accounts
 from appliance.config_errors import describe
 from appliance.errors import ConfigurationError
 from appliance.files import check_secret, read_secret
+from appliance.ndmp.networks import ACCEPT_TIMEOUT_S, ANYWHERE, DataRules
 from appliance.roles import BACKUP_SERVER, CONNECTION_SERVER, FILE_SERVER, MEDIA_SERVER, NODE_NAME
 
 # A configuration is a few kilobytes; the bound keeps a wrong path from filling memory.
@@ -45,6 +47,9 @@ RECORD_SIZE_UNIT: Final = 512
 MODEL_CAPACITY_MIN: Final = 16 * 1024 * 1024
 MODEL_CAPACITY_DEFAULT: Final = 1024 * 1024 * 1024
 
+SESSIONS_MAX: Final = 256
+# A session is a thread and a socket; beyond this a process runs out of either.
+SESSIONS_BOUND: Final = 16384
 NDMP_PORT: Final = 10000
 CLUSTER_PORT: Final = 10001
 
@@ -78,6 +83,7 @@ def _export_client(text: str) -> str:
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 Address = Annotated[str, AfterValidator(_ipv4)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+SessionsMax = Annotated[int, Field(ge=1, le=SESSIONS_BOUND)]
 NodeName = Annotated[str, Field(pattern=f"^{NODE_NAME.pattern}$")]
 # What INQUIRY and volume tags can hold: printable ASCII without blanks, at most 32 characters.
 Label = Annotated[str, Field(pattern=r"^[!-~]{1,32}$")]
@@ -98,13 +104,40 @@ class Node(Section):
     address: Address
     state: AbsolutePath
     log: Literal["debug", "info", "warning", "error"] = "info"
+    metrics: Endpoint | None = None
 
 
-class Ndmp(Section):
-    """[ndmp]: where DMAs reach this node, and who may log in."""
+class DataConnections(Section):
+    """Keys of sections whose roles make data connections on the word of a DMA."""
+
+    data_networks: NetworkList = ANYWHERE
+    data_ports: PortRange = None
+    accept_timeout: Annotated[float, Field(gt=0)] = ACCEPT_TIMEOUT_S
+
+    @property
+    def data_rules(self) -> DataRules:
+        """Where data connections may come from, go to and listen."""
+        return DataRules(self.data_networks, self.data_ports, self.accept_timeout)
+
+
+class Ndmp(DataConnections):
+    """[ndmp]: where DMAs reach this node, who may connect and log in, and where data connections go.
+
+    `profile`: "strict" is the draft to the letter, "compat" takes what DMAs send that the draft forbids.
+    """
 
     port: Port = NDMP_PORT
     accounts: AbsolutePath
+    text: bool = False
+    profile: Literal["compat", "strict"] = "compat"
+    sessions_max: SessionsMax = SESSIONS_MAX
+    allow: NetworkList = ANYWHERE
+
+    @property
+    def data_rules(self) -> DataRules:
+        """As the base class; data connections stay where DMAs are unless `data_networks` says more."""
+        networks = self.data_networks if "data_networks" in self.model_fields_set else self.allow
+        return DataRules(networks, self.data_ports, self.accept_timeout)
 
 
 class ClusterNode(Section):
@@ -122,6 +155,8 @@ class Cluster(Section):
     authority: AbsolutePath
     certificate: AbsolutePath
     key: AbsolutePath
+    revoked: AbsolutePath | None = None
+    sessions_max: SessionsMax = SESSIONS_MAX
     gns_writer: NodeName
     connection_server: NodeName
     feed: Literal["tls", "token"] = "tls"
@@ -153,8 +188,8 @@ class FileServer(Section):
         return self
 
 
-class ConnectionServer(Section):
-    """[connection_server]: has no keys yet; the section says that the node has the role."""
+class ConnectionServer(DataConnections):
+    """[connection_server]: where backup channels may go; feeds listen in `data_ports` too."""
 
 
 class Library(Section):
@@ -372,21 +407,6 @@ def read_password(path: Path) -> str:
     if not password:
         raise ConfigurationError(f"{path}: the password is empty")
     return password
-
-
-def read_accounts(path: Path) -> dict[str, str]:
-    """Return user → password from an accounts file (TOML, `user = "password"`, mode 0600).
-
-    Raises ConfigurationError.
-    """
-    try:
-        accounts = tomllib.loads(_secret_text(path))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{path}: not TOML: {error}") from error
-    for user, password in accounts.items():
-        if not isinstance(password, str) or not password:
-            raise ConfigurationError(f'{path}: {user}: must be a string that is not empty: user = "password"')
-    return accounts
 
 
 def _secret_text(path: Path) -> str:

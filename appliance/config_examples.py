@@ -19,12 +19,28 @@ name = "{name}"                         # as in certificates; a-z, 0-9 and -
 address = "{address}"              # IPv4: where this node listens, and what peers connect to
 state = "/var/lib/spanreel"          # what must survive a restart
 log = "info"                         # debug, info, warning or error
+metrics = "{address}:9700"        # for Prometheus, by HTTP; leave it out and there are none
 """
 
 _NDMP: Final = """
 [ndmp]                               # for backup servers of any make: plain NDMP
 port = 10000
-accounts = "/etc/spanreel/accounts.toml"   # mode 0600; lines: user = "password"
+# The accounts file has mode 0600.  A line user = "password" in it is an account that may do everything; a
+# table says what it may (only password is needed):
+#     [user]
+#     password = "..."
+#     text = true                    # may log in by clear text
+#     subtrees = ["/projects"]       # global paths it may back up and restore to
+#     restore = false                # may not restore
+#     networks = ["10.77.0.41"]      # where it may come from
+accounts = "/etc/spanreel/accounts.toml"
+text = false                         # true: all accounts may log in by clear text; MD5 is always offered
+profile = "compat"                   # or "strict": the draft to the letter, also where DMAs are not
+sessions_max = 256                   # at once; one more is refused
+allow = ["10.77.0.0/24"]             # who may connect; without this line everybody
+data_networks = ["10.77.0.0/24"]     # where data connections may come from and go to; default: as allow
+data_ports = "20000-20999"           # where they are listened for, say for a firewall; default: any port
+accept_timeout = 600                 # seconds a listener waits; a cartridge may have to be mounted first
 """
 
 _CLUSTER: Final = """
@@ -33,6 +49,8 @@ port = 10001
 authority = "/etc/spanreel/tls/ca.pem"
 certificate = "/etc/spanreel/tls/node.pem"
 key = "/etc/spanreel/tls/node.key"   # mode 0600
+revoked = "/etc/spanreel/tls/crl.pem"   # from `spanreel ca revoke`, read again when it changes; optional
+sessions_max = 256                   # sessions of other nodes at once; each part of a job takes two
 gns_writer = "fs1"                   # the file server that holds the map's only writable copy
 connection_server = "conn1"          # where backup channels come from
 feed = "tls"                         # or "token": plain TCP with a one-time token, twice as fast
@@ -52,7 +70,10 @@ root_clients = []                    # those of them whose root stays root
 """
 
 _CONNECTION_SERVER: Final = """
-[connection_server]                  # no keys yet
+[connection_server]                  # where backup channels may go, as in [ndmp]; feeds use data_ports too
+data_networks = ["10.77.0.0/24"]     # default: everywhere
+data_ports = "20000-20999"           # default: any port
+accept_timeout = 600
 """
 
 _MEDIA_SERVER: Final = """

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import structlog
 
@@ -25,7 +25,9 @@ from appliance.ndmp.enums import (
     LogType,
 )
 from appliance.ndmp.errors import RefusalError
+from appliance.ndmp.logcontext import carrying, forget, note
 from appliance.ndmp.session import Handler, Poster
+from appliance.ndmp.sessions import Status
 from appliance.ndmp.states import DATA, DataEvent, Machine
 from appliance.ndmp.types import Address, Name, Pval
 from appliance.ndmp.xdr import Struct
@@ -41,22 +43,40 @@ the listening host has it, which is before that host has told us."""
 
 
 class DataService(ABC):
-    """One session's DATA service."""
+    """One session's DATA service.
+
+    Attributes:
+        job: the name of the job that the session works for, empty before there is one.
+
+    """
+
+    reported_as: ClassVar[str] = "data"
 
     def __init__(self, poster: Poster, log: Any = None) -> None:
         self.poster = poster
         self.log = log or structlog.get_logger()
         self.machine: Machine[DataState, DataEvent] = Machine("DATA", DATA, DataState.IDLE)
+        self.accept_lag_s = ACCEPT_LAG_S
         self._worker: threading.Thread | None = None
+        self._moved_before = 0
+        self.bytes_processed = 0
         self._clear()
 
     def _clear(self) -> None:
+        forget("job")
+        self.job = ""
+        self._moved_before += self.bytes_processed
         self.operation = DataOperation.NOACTION
         self.halt_reason = DataHaltReason.NA
         self.bytes_processed = 0
         self.read_offset = 0
         self.read_length = 0
         self.env: dict[bytes, list[bytes]] = {}
+
+    def begin_job(self, name: str) -> None:
+        """The session works for this job from now on: its log lines and the list of sessions say so."""
+        self.job = name
+        note(job=name)
 
     # What a subclass supplies.
 
@@ -90,6 +110,14 @@ class DataService(ABC):
         Safe to repeat.
         """
 
+    def listen_local(self) -> Address:
+        """Let the mover of this session connect, and return LOCAL.  Raises RefusalError(ILLEGAL_ARGS)."""
+        raise RefusalError(ErrorCode.ILLEGAL_ARGS, "LOCAL is not offered: this session has no mover")
+
+    def connect_local(self) -> None:
+        """Connect to the mover of this session.  Raises RefusalError."""
+        raise RefusalError(ErrorCode.ILLEGAL_ARGS, "LOCAL is not offered: this session has no mover")
+
     def connection_address(self) -> Address:
         """The mover's endpoint for DATA_GET_STATE."""
         return Address()
@@ -108,6 +136,18 @@ class DataService(ABC):
             m.DataAbortRequest: self._on_abort,
             m.DataStopRequest: self._on_stop,
             m.DataGetEnvRequest: self._on_get_env,
+        }
+
+    def status(self) -> Status:
+        """For the list of sessions."""
+        return {
+            self.reported_as: {
+                "state": self.machine.state.name.lower(),
+                "operation": self.operation.name.lower(),
+                "job": self.job,
+                "bytes": self.bytes_processed,
+                "moved": self._moved_before + self.bytes_processed,
+            }
         }
 
     def close(self) -> None:
@@ -146,8 +186,12 @@ class DataService(ABC):
 
     def ask_for_image(self) -> None:
         """Post NOTIFY_DATA_READ for the whole image (draft, 4.1.5)."""
-        self.read_offset, self.read_length = 0, ALL_ONES
-        self.poster.post(m.NotifyDataReadPost(0, ALL_ONES))
+        self.ask_for(0, ALL_ONES)
+
+    def ask_for(self, offset: int, length: int) -> None:
+        """Post NOTIFY_DATA_READ for a part of the image; all ones as the length stand at offset 0 only."""
+        self.read_offset, self.read_length = offset, length
+        self.poster.post(m.NotifyDataReadPost(offset, length))
 
     def _on_get_state(self, _: m.DataGetStateRequest) -> m.DataGetStateReply:
         with self.machine.changed:
@@ -164,17 +208,23 @@ class DataService(ABC):
 
     def _on_listen(self, request: m.DataListenRequest) -> m.DataListenReply:
         self.machine.check(DataEvent.LISTEN)
-        if request.addr_type is not AddressType.TCP:
+        if request.addr_type is AddressType.TCP:
+            address = self.listen()
+        elif request.addr_type is AddressType.LOCAL:
+            address = self.listen_local()
+        else:
             raise RefusalError(ErrorCode.ILLEGAL_ARGS, f"{request.addr_type.name} is not offered")
-        address = self.listen()
         self.machine.fire(DataEvent.LISTEN)
         return m.DataListenReply(connect_addr=address)
 
     def _on_connect(self, request: m.DataConnectRequest) -> m.DataConnectReply:
         self.machine.check(DataEvent.CONNECT)
-        if request.addr.type is not AddressType.TCP:
+        if request.addr.type is AddressType.TCP:
+            self.connect(request.addr)
+        elif request.addr.type is AddressType.LOCAL:
+            self.connect_local()
+        else:
             raise RefusalError(ErrorCode.ILLEGAL_ARGS, f"{request.addr.type.name} is not offered")
-        self.connect(request.addr)
         self.machine.fire(DataEvent.CONNECT)
         return m.DataConnectReply()
 
@@ -205,7 +255,9 @@ class DataService(ABC):
     def _await_connection(self) -> None:
         """A DMA whose mover has connected is right to start, though word of it is still on its way."""
         with self.machine.changed:
-            self.machine.changed.wait_for(lambda: self.machine.state is not DataState.LISTEN, ACCEPT_LAG_S)
+            self.machine.changed.wait_for(
+                lambda: self.machine.state is not DataState.LISTEN, self.accept_lag_s
+            )
 
     def _on_abort(self, _: m.DataAbortRequest) -> m.DataAbortReply:
         with self.machine.changed:
@@ -246,7 +298,7 @@ class DataService(ABC):
 
     def _start(self, event: DataEvent, run: Callable[[], DataHaltReason]) -> None:
         self.machine.fire(event)
-        worker = threading.Thread(target=self._run, args=(run,), name="data-operation", daemon=True)
+        worker = threading.Thread(target=carrying(self._run), args=(run,), name="data-operation", daemon=True)
         self._worker = worker
         self.poster.after_reply(worker.start)
 

@@ -80,30 +80,18 @@ class Extensions:
 
 
 class ExtensionService:
-    """One session's GET_EXT_LIST, SET_EXT_LIST, echo and Cluster Aware Backup.
+    """One session's GET_EXT_LIST, SET_EXT_LIST and echo."""
 
-    `prepare` is told the backup type and the environment that a cluster-aware DMA will start with, and may
-    raise RefusalError; None where there is nothing to back up.
-    """
-
-    def __init__(
-        self,
-        extensions: Extensions,
-        prepare: Callable[[m.CabDataConnPrepareRequest], None] | None = None,
-    ) -> None:
+    def __init__(self, extensions: Extensions) -> None:
         self._extensions = extensions
-        self._prepare = prepare
 
     def handlers(self) -> Mapping[type[Struct], Handler]:
         """The requests of this service."""
-        handlers: dict[type[Struct], Handler] = {
+        return {
             m.ConfigGetExtListRequest: self._tell,
             m.ConfigSetExtListRequest: self._choose,
             m.TestEchoRequest: self._echo,
         }
-        if self._prepare is not None:
-            handlers[m.CabDataConnPrepareRequest] = self._on_prepare
-        return handlers
 
     def close(self) -> None:
         """Nothing is held."""
@@ -122,8 +110,28 @@ class ExtensionService:
             raise RemoteFaultError("an echo request of another version than was chosen", ErrorCode.XDR_DECODE)
         return m.TestEchoReply(echo_msg=request.echo_msg, echo_short=request.echo_short)
 
+
+class CabService:
+    """One session's Cluster Aware Backup.
+
+    `prepare` is told the backup type and the environment that a cluster-aware DMA will start with, and may
+    raise RefusalError.
+    """
+
+    def __init__(
+        self, extensions: Extensions, prepare: Callable[[m.CabDataConnPrepareRequest], None]
+    ) -> None:
+        self._extensions = extensions
+        self._prepare = prepare
+
+    def handlers(self) -> Mapping[type[Struct], Handler]:
+        """The requests of this service."""
+        return {m.CabDataConnPrepareRequest: self._on_prepare}
+
+    def close(self) -> None:
+        """Nothing is held."""
+
     def _on_prepare(self, request: m.CabDataConnPrepareRequest) -> m.CabDataConnPrepareReply:
         self._extensions.use(m.CAB_CLASS)
-        assert self._prepare is not None, "else it has no handler"
         self._prepare(request)
         return m.CabDataConnPrepareReply()

@@ -33,19 +33,45 @@ _TOKEN = b"FEED_TOKEN"
 _TLS = b"FEED_TLS"
 
 
+def new_token() -> bytes:
+    """A token for one connection."""
+    return secrets.token_hex(TOKEN_LENGTH // 2).encode()
+
+
+def token_env(token: bytes, *, tls: bool = False) -> tuple[Pval, ...]:
+    """What tells the peer, in the address's environment, how the connection is opened."""
+    return Pval(_TOKEN, token), Pval(_TLS, b"y" if tls else b"n")
+
+
+def token_of(address: Address) -> bytes:
+    """The token that opens the connection to `address`; empty when there is none."""
+    env = {pair.name: pair.value for endpoint in address.tcp for pair in endpoint.addr_env}
+    return env.get(_TOKEN, b"")
+
+
+def knows_token(stream: socket.socket, token: bytes) -> bool:
+    """Whether who connected says the token, in time.  The stream has no time limit afterwards."""
+    try:
+        stream.settimeout(OPENING_TIMEOUT_S)
+        good = hmac.compare_digest(_receive_exactly(stream, TOKEN_LENGTH), token)
+        stream.settimeout(None)
+    except OSError:
+        return False
+    return good
+
+
 class FeedListener:
     """The listening end.  `tls` None: plain TCP after the token."""
 
-    def __init__(self, host: str, tls: ssl.SSLContext | None) -> None:
-        """Raises RefusalError(CONNECT) when no port can be had."""
+    def __init__(self, host: str, tls: ssl.SSLContext | None, ports: range | None = None) -> None:
+        """`ports`: those to listen on; None: any.  Raises RefusalError(CONNECT) when none can be had."""
         self._tls = tls
-        self._token = secrets.token_hex(TOKEN_LENGTH // 2).encode()
-        self._socket = dataconn.listen(host, backlog=8)
+        self._token = new_token()
+        self._socket = dataconn.listen(host, backlog=8, ports=ports)
 
     def address(self) -> Address:
         """The address to give to the peer, token and all: over a TLS control session only."""
-        env = [Pval(_TOKEN, self._token), Pval(_TLS, b"y" if self._tls else b"n")]
-        return dataconn.local_address(self._socket, env)
+        return dataconn.local_address(self._socket, token_env(self._token, tls=self._tls is not None))
 
     def accept(self) -> socket.socket:
         """Await the peer that knows the token; drop those who do not.
@@ -75,13 +101,12 @@ class FeedListener:
             stream.settimeout(OPENING_TIMEOUT_S)
             if self._tls is not None:
                 stream = self._tls.wrap_socket(stream, server_side=True, suppress_ragged_eofs=False)
-            given = _receive_exactly(stream, TOKEN_LENGTH)
-            if hmac.compare_digest(given, self._token):
-                stream.settimeout(None)
-                dataconn.tune(stream)
-                return stream
         except OSError:
-            pass
+            stream.close()
+            return None
+        if knows_token(stream, self._token):
+            dataconn.tune(stream)
+            return stream
         stream.close()
         return None
 

@@ -19,6 +19,7 @@ from appliance.ndmp.declare import CODES
 from appliance.ndmp.endpoint import Received
 from appliance.ndmp.enums import ALL_ONES, AddressType, DataOperation, ErrorCode, MoverMode
 from appliance.ndmp.errors import ConnectionLostError, RemoteFaultError
+from appliance.ndmp.logcontext import note
 from appliance.ndmp.types import Address
 
 ANSWER_S = 60.0
@@ -103,6 +104,7 @@ def accept_peer(stream: socket.socket, *roles: str) -> tls.Identity:
         identity.require(*roles)
     except SpanreelError as error:
         raise RemoteFaultError(str(error), ErrorCode.NOT_AUTHORIZED) from error
+    note(node=identity.node)
     return identity
 
 
@@ -122,9 +124,14 @@ class ChannelSession:
     NAME = "channel"
 
     def __init__(
-        self, peers: Peers, job: str, events: Events, on_connected: Callable[[Address], None]
+        self,
+        peers: Peers,
+        job: str,
+        events: Events,
+        on_connected: Callable[[Address], None],
+        on_over: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_connected` is told when the mover came, after `listen`.
+        """`on_connected` is told when the mover came, after `listen`; `on_over` that the channel is no more.
 
         Raises NdmpError when the connection server cannot be had.
         """
@@ -136,10 +143,14 @@ class ChannelSession:
                 on_connected(body.addr)
             else:
                 events.put(Event(self.NAME, post))
+                if post.code == CODES[m.NotifyDataHaltedPost][1]:
+                    on_over()
 
-        self._client = peers.open(
-            peers.cluster.connection_server, on_post, lambda: events.put(Event(self.NAME, None))
-        )
+        def on_lost() -> None:
+            events.put(Event(self.NAME, None))
+            on_over()
+
+        self._client = peers.open(peers.cluster.connection_server, on_post, on_lost)
         with closing_on_error(self._client):
             self.channel = self._client.call(x.ChannelOpenRequest(job.encode()), x.ChannelOpenReply).channel
 
@@ -156,9 +167,13 @@ class ChannelSession:
         """The channel's state and counters."""
         return self._client.call(m.DataGetStateRequest(), m.DataGetStateReply)
 
-    def start(self, operation: DataOperation, routes: tuple[x.Route, ...] = ()) -> None:
-        """Start relaying."""
-        self._client.do(x.ChannelStartRequest(operation, routes))
+    def start_backup(self) -> None:
+        """Start relaying what the feeds bring."""
+        self._client.do(x.ChannelStartRequest(DataOperation.BACKUP))
+
+    def start_recover(self, request: x.ChannelStartRequest) -> None:
+        """Start a restore: which members go to which feeds, and what of the image is read."""
+        self._client.do(request)
 
     def finish(self, length: int) -> None:
         """Close the channel after `length` bytes of a backup.  Raises ReplyError when counts differ."""

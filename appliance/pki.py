@@ -13,7 +13,8 @@ and nodes check each other by these (`tls.py`), never by host name.  Only this m
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -31,6 +32,9 @@ AUTHORITY_CERTIFICATE: Final = "ca.pem"
 AUTHORITY_KEY: Final = "ca.key"
 NODE_CERTIFICATE: Final = "node.pem"
 NODE_KEY: Final = "node.key"
+REVOKED: Final = "crl.pem"
+# Copies of all certificates made, by serial number: what `ca list`, `renew` and `revoke` go by.
+ISSUED: Final = "issued"
 
 # Ten years for the authority, so that it outlives the machines; two for nodes, so that renewing is
 # practised before it is forgotten.
@@ -82,39 +86,109 @@ def create_authority(directory: Path, now: datetime | None = None) -> None:
     """
     if (directory / AUTHORITY_KEY).exists() or (directory / AUTHORITY_CERTIFICATE).exists():
         raise ConfigurationError(f"{directory} holds an authority already; choose another directory")
-    _make_directory(directory)
+    make_directory(directory)
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Spanreel cluster authority")])
     builder = _builder(name, name, key.public_key(), now or datetime.now(UTC), AUTHORITY_VALIDITY)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     builder = builder.add_extension(_key_usage(authority=True), critical=True)
     builder = _with_key_identifiers(builder, key.public_key(), key.public_key())
-    _write(directory, AUTHORITY_KEY, key, AUTHORITY_CERTIFICATE, builder.sign(key, hashes.SHA256()))
+    write_pair(directory, AUTHORITY_KEY, key, AUTHORITY_CERTIFICATE, builder.sign(key, hashes.SHA256()))
 
 
 def issue(authority: Path, out: Path, request: NodeRequest, now: datetime | None = None) -> Path:
     """Make key and certificate for a node and return their directory, `out`/NAME.
 
-    It holds ca.pem, node.pem and node.key (mode 0600); an older set there is replaced.  Raises
+    It holds ca.pem, node.pem, node.key (mode 0600) and crl.pem; an older set there is replaced.  Raises
     ConfigurationError when `authority` is none or its key is not 0600.
     """
-    authority_key, authority_certificate = _load_authority(authority)
+    made = load_authority(authority)
     directory = out / request.name
-    _make_directory(directory)
+    make_directory(directory)
     key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, request.name)])
-    moment = now or datetime.now(UTC)
-    builder = _builder(subject, authority_certificate.subject, key.public_key(), moment, NODE_VALIDITY)
-    builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-    builder = builder.add_extension(_key_usage(authority=False), critical=True)
-    # Every node is server to some peers and client to others.
-    purposes = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
-    builder = builder.add_extension(purposes, critical=False)
-    builder = builder.add_extension(_names(request), critical=False)
-    builder = _with_key_identifiers(builder, key.public_key(), authority_key.public_key())
-    _write(directory, NODE_KEY, key, NODE_CERTIFICATE, builder.sign(authority_key, hashes.SHA256()))
-    replace_file(directory / AUTHORITY_CERTIFICATE, _pem(authority_certificate))
+    certificate = made.sign(request, key.public_key(), now or datetime.now(UTC))
+    write_pair(directory, NODE_KEY, key, NODE_CERTIFICATE, certificate)
+    put_public(authority, made, directory, certificate)
     return directory
+
+
+def put_public(authority: Path, made: Authority, directory: Path, certificate: x509.Certificate) -> None:
+    """Keep a copy of a certificate with the authority; give the node what everybody may read."""
+    make_directory(authority / ISSUED)
+    replace_file(authority / ISSUED / f"{serial_text(certificate.serial_number)}.pem", pem_of(certificate))
+    replace_file(directory / AUTHORITY_CERTIFICATE, pem_of(made.certificate))
+    if made.revoked is None:
+        made = made.revoking((), datetime.now(UTC))
+        assert made.revoked is not None, "just made"
+        replace_file(authority / REVOKED, made.revoked.public_bytes(serialization.Encoding.PEM))
+    assert made.revoked is not None, "made above"
+    replace_file(directory / REVOKED, made.revoked.public_bytes(serialization.Encoding.PEM))
+
+
+def request_of(certificate: x509.Certificate) -> NodeRequest:
+    """Return what a node's certificate was made for.  Raises ConfigurationError for any other."""
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        raise ConfigurationError("the certificate is no node's: it has no subjectAltName") from None
+    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+    nodes = [uri.removeprefix(NODE_URI) for uri in uris if uri.startswith(NODE_URI)]
+    if len(nodes) != 1:
+        raise ConfigurationError(f"the certificate is no node's: it names {len(nodes)} nodes")
+    roles = tuple(uri.removeprefix(ROLE_URI) for uri in uris if uri.startswith(ROLE_URI))
+    addresses = names.get_values_for_type(x509.IPAddress)
+    return NodeRequest(nodes[0], roles, str(addresses[0]) if addresses else None)
+
+
+def serial_text(serial: int) -> str:
+    """A serial number as people and files have it."""
+    return f"{serial:x}"
+
+
+@dataclass(frozen=True)
+class Authority:
+    """A loaded authority, and its list of revoked certificates when it has one."""
+
+    key: ec.EllipticCurvePrivateKey
+    certificate: x509.Certificate
+    revoked: x509.CertificateRevocationList | None
+
+    def sign(
+        self, request: NodeRequest, public_key: ec.EllipticCurvePublicKey, moment: datetime
+    ) -> x509.Certificate:
+        """Make a certificate for a node's key."""
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, request.name)])
+        builder = _builder(subject, self.certificate.subject, public_key, moment, NODE_VALIDITY)
+        builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        builder = builder.add_extension(_key_usage(authority=False), critical=True)
+        # Every node is server to some peers and client to others.
+        purposes = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
+        builder = builder.add_extension(purposes, critical=False)
+        builder = builder.add_extension(_names(request), critical=False)
+        builder = _with_key_identifiers(builder, public_key, self.key.public_key())
+        return builder.sign(self.key, hashes.SHA256())
+
+    def revoked_serials(self) -> frozenset[int]:
+        """Serial numbers that do not count any more."""
+        return frozenset(each.serial_number for each in self.revoked or ())
+
+    def revoking(self, serials: Iterable[int], moment: datetime) -> Authority:
+        """The authority with these revoked too."""
+        number = 1
+        builder = x509.CertificateRevocationListBuilder().issuer_name(self.certificate.subject)
+        for known in self.revoked or ():
+            builder = builder.add_revoked_certificate(known)
+        if self.revoked is not None:
+            number += self.revoked.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+        for serial in set(serials) - self.revoked_serials():
+            entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(moment)
+            builder = builder.add_revoked_certificate(entry.build())
+        signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
+        # Nodes refuse everybody once their list is out of date: it must not be, for want of news.
+        builder = builder.last_update(moment - CLOCK_TOLERANCE).next_update(moment + AUTHORITY_VALIDITY)
+        builder = builder.add_extension(signer, critical=False)
+        builder = builder.add_extension(x509.CRLNumber(number), critical=False)
+        return replace(self, revoked=builder.sign(self.key, hashes.SHA256()))
 
 
 def _names(request: NodeRequest) -> x509.SubjectAlternativeName:
@@ -168,37 +242,42 @@ def _key_usage(*, authority: bool) -> x509.KeyUsage:
     )
 
 
-def _load_authority(directory: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
-    key_file = directory / AUTHORITY_KEY
+def load_authority(directory: Path) -> Authority:
+    """Return the authority in a directory.  Raises ConfigurationError when there is none that can be used."""
+    key_file, revoked_file = directory / AUTHORITY_KEY, directory / REVOKED
     try:
         key = serialization.load_pem_private_key(read_secret(key_file), password=None)
         certificate = x509.load_pem_x509_certificate((directory / AUTHORITY_CERTIFICATE).read_bytes())
+        revoked = x509.load_pem_x509_crl(revoked_file.read_bytes()) if revoked_file.exists() else None
     except (OSError, ValueError, TypeError) as error:
         raise ConfigurationError(f"{directory}: no usable authority: {error}; `spanreel ca init`?") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise ConfigurationError(f"{key_file}: not a key that `spanreel ca init` made")
-    return key, certificate
+    return Authority(key, certificate, revoked)
 
 
-def _write(
+def write_pair(
     directory: Path,
     key_name: str,
     key: ec.EllipticCurvePrivateKey,
     certificate_name: str,
     certificate: x509.Certificate,
 ) -> None:
+    """Write a key, which only its owner can read, and its certificate."""
     pem = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     replace_file(directory / key_name, pem, mode=_KEY_MODE)
-    replace_file(directory / certificate_name, _pem(certificate))
+    replace_file(directory / certificate_name, pem_of(certificate))
 
 
-def _pem(certificate: x509.Certificate) -> bytes:
+def pem_of(certificate: x509.Certificate) -> bytes:
+    """A certificate as files have it."""
     return certificate.public_bytes(serialization.Encoding.PEM)
 
 
-def _make_directory(directory: Path) -> None:
+def make_directory(directory: Path) -> None:
+    """Make a directory and those above it.  Raises InfrastructureError."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:

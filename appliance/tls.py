@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import structlog
 
 from appliance.config import Cluster, NodeConfig
 from appliance.errors import ConfigurationError, InfrastructureError
@@ -46,16 +50,71 @@ def server_context(config: NodeConfig) -> ssl.SSLContext:
 
     Raises ConfigurationError when a certificate file is missing, unusable or, for the key, not 0600.
     """
-    context = _context(ssl.PROTOCOL_TLS_SERVER, config)
-    # Sessions are never resumed, and a ticket sent to a peer that closes without reading would turn
-    # its clean end into a reset.
-    context.num_tickets = 0
-    return context
+    return _revocable(ssl.PROTOCOL_TLS_SERVER, config)
 
 
 def client_context(config: NodeConfig) -> ssl.SSLContext:
     """Return the context for connecting to nodes; raises as `server_context` does."""
-    return _context(ssl.PROTOCOL_TLS_CLIENT, config)
+    return _revocable(ssl.PROTOCOL_TLS_CLIENT, config)
+
+
+def _revocable(protocol: int, config: NodeConfig) -> ssl.SSLContext:
+    revoked = config.section(Cluster).revoked
+    if revoked is None:
+        return _context(protocol, config)
+    return _FreshContext.of(protocol, config, revoked)
+
+
+class _FreshContext(ssl.SSLContext):
+    """Stands for the context that knows the present list of revoked certificates.
+
+    OpenSSL keeps what it has read, so a list that has changed gets a context of its own.
+    """
+
+    _config: NodeConfig
+    _file: Path
+    _present: ssl.SSLContext
+    _seen: tuple[int, ...] | None
+    _lock: threading.Lock
+
+    @classmethod
+    def of(cls, protocol: int, config: NodeConfig, file: Path) -> _FreshContext:
+        """Raises ConfigurationError when the list cannot be used."""
+        made = cls(protocol)
+        made._config, made._file, made._lock = config, file, threading.Lock()
+        made._seen = _signature(file)
+        made._present = _context(protocol, config)
+        return made
+
+    def wrap_socket(self, *given: Any, **options: Any) -> ssl.SSLSocket:
+        """As the base class, by the present list."""
+        return self._fresh().wrap_socket(*given, **options)
+
+    def _fresh(self) -> ssl.SSLContext:
+        with self._lock:
+            seen = _signature(self._file)
+            if seen != self._seen:
+                self._seen = seen
+                try:
+                    self._present = _context(self.protocol, self._config)
+                    structlog.get_logger().info(
+                        "list of revoked certificates read again", file=str(self._file)
+                    )
+                except ConfigurationError as error:
+                    # Better the last good list than none, or no cluster.
+                    structlog.get_logger().error(
+                        "the last list of revoked certificates stays", why=str(error)
+                    )
+            return self._present
+
+
+def _signature(file: Path) -> tuple[int, ...] | None:
+    """What changes when a file is replaced or written; None when it is not there."""
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _context(protocol: int, config: NodeConfig) -> ssl.SSLContext:
@@ -67,6 +126,10 @@ def _context(protocol: int, config: NodeConfig) -> ssl.SSLContext:
     context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
     context.check_hostname = False
     context.verify_mode = ssl.CERT_REQUIRED
+    if protocol == ssl.PROTOCOL_TLS_SERVER:
+        # Sessions are never resumed, and a ticket sent to a peer that closes without reading would turn
+        # its clean end into a reset.
+        context.num_tickets = 0
     try:
         context.load_verify_locations(cafile=cluster.authority)
         context.load_cert_chain(cluster.certificate, cluster.key)
@@ -76,7 +139,22 @@ def _context(protocol: int, config: NodeConfig) -> ssl.SSLContext:
             f"{config.source}: [cluster]: cannot use {cluster.authority}, {cluster.certificate} and "
             f"{cluster.key}: {error.strerror or error}; make them with `spanreel ca`"
         ) from error
+    if cluster.revoked is not None:
+        _check_revoked(context, cluster.revoked, config.source)
     return context
+
+
+def _check_revoked(context: ssl.SSLContext, file: Path, source: Path) -> None:
+    try:
+        context.load_verify_locations(cafile=file)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{source}: [cluster] revoked: cannot use {file}: {error.strerror or error}; "
+            "`spanreel ca revoke` makes it, or leave the key out"
+        ) from error
+    if not context.cert_store_stats()["crl"]:
+        raise ConfigurationError(f"{source}: [cluster] revoked: {file} holds no list of revoked certificates")
+    context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
 
 
 def handshake(

@@ -26,6 +26,8 @@ from harness.topology import (
 
 # The size the design measured as fastest without wasting a drive's buffer.
 RECORD_SIZE = 262144
+# Where every node of a lab has its figures for Prometheus.
+METRICS_PORT = 9700
 MIB = 1024 * 1024
 
 Table = dict[str, Any]
@@ -89,7 +91,13 @@ def _config(provider: Provider, node: Node) -> Table:
     topology, paths = provider.topology, provider.paths(node)
     config: Table = {
         "schema": 1,
-        "node": {"name": node.name, "address": node.address, "state": paths.state, "log": "info"},
+        "node": {
+            "name": node.name,
+            "address": node.address,
+            "state": paths.state,
+            "log": "info",
+            "metrics": f"{node.address}:{METRICS_PORT}",
+        },
     }
     if node.has(FILE_SERVER) or node.has(MEDIA_SERVER):
         config["ndmp"] = {"port": topology.ndmp_port, "accounts": paths.accounts}

@@ -30,7 +30,7 @@ from appliance.archive.reader import MemberReader
 from appliance.archive.restore_attributes import Attributes, Privileges, apply_attributes
 from appliance.archive.restore_data import Copy, create_copy, pieces
 from appliance.archive.targets import Destination, Target, Targets, relative_name
-from appliance.archive.tree import Tree
+from appliance.archive.tree import Tree, Trees
 
 __all__ = ["Extractor"]
 
@@ -85,15 +85,13 @@ class Extractor:
         self._privileges = Privileges.of_this_thread()
         self._waiting = Waiting()
         self.result = ExtractResult(sources=[SourceStatus() for _ in targets])
-        self._trees: list[Tree] = []
-        self._link_trees: list[Tree] = []
-        with contextlib.ExitStack() as opened:
-            for number, target in enumerate(targets):
-                for trees in (self._trees, self._link_trees):
-                    tree = Tree(target.root, len(self._targets.paths[number]), self._may_replace)
-                    opened.callback(tree.close)
-                    trees.append(tree)
-            self._opened = opened.pop_all()
+        self._filesets = [(status.st_dev, status.st_ino) for status in (os.fstat(t.root) for t in targets)]
+
+        def make(number: int) -> Tree:
+            return Tree(targets[number].root, len(self._targets.paths[number]), self._may_replace)
+
+        # Two of each, since entering one directory gives up the other of the same tree.
+        self._trees, self._link_trees = Trees(make), Trees(make)
         # Whether the directory entered last hands down a default ACL.
         self._bequest: tuple[int, list[bytes], bool] = (-1, [], False)
 
@@ -105,12 +103,15 @@ class Extractor:
                     self._global_header(item)
                 else:
                     self._member(item)
+                self._trees.trim()
+                self._link_trees.trim()
         finally:
             try:
                 self._finish_directories()
             finally:
                 self._waiting.close()
-                self._opened.close()
+                self._trees.close()
+                self._link_trees.close()
         return self.result
 
     def _may_replace(self) -> bool:
@@ -140,10 +141,10 @@ class Extractor:
         try:
             relative = relative_name(member.name, self._root or b"/")
             path = b"/" + relative
-            if member.kind is Kind.FILE:
-                destinations = self._targets.find_file(relative, member)
-            else:
+            if member.kind in (Kind.DIRECTORY, Kind.HARD_LINK):
                 destinations = self._targets.find(relative)
+            else:
+                destinations = self._targets.find_inode(relative, member)
             if not destinations:
                 return
             for destination in destinations:
@@ -233,33 +234,47 @@ class Extractor:
         """Make a hard link to a name within the targets, the same one if it is there."""
         relative = relative_name(member.link.strip(b"/").removeprefix(b"./"), self._root or b"/")
         sources = self._targets.find(relative)
-        if not sources and place.target in self._by_offset:
+        own = place.components == self._targets.paths[place.target]
+        if not sources and own and place.target in self._by_offset:
             return False  # its data came by under another name and is there already
         if not sources:
-            if len(self.result.lost_links) < PROBLEMS_MAX:
-                self.result.lost_links.append(path)
-            raise ArchiveUsageError("a hard link to a file that is not restored along with it")
+            return self._lose(path)
         source = next((s for s in sources if s.target == place.target), sources[0])
         if not source.components or (source.target, source.components) == (place.target, place.components):
             raise ArchiveUsageError("a hard link to itself")
         above = self._link_trees[source.target].enter(source.components[:-1], create=False)
+        try:
+            return self._link_name(above, source.components[-1], place, attributes.mtime_ns)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            return self._lose(path)
+
+    def _link_name(self, directory: int, name: bytes, place: _Place, mtime_ns: int) -> bool:
+        """Give what is at `name` another name, unless what has that one stays.  Raises `OSError`."""
         # Look before the place is cleared: a link that cannot be made must not cost what is there.
-        os.stat(source.components[-1], dir_fd=above, follow_symlinks=False)
+        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
         link = functools.partial(
-            os.link,
-            source.components[-1],
-            place.name,
-            src_dir_fd=above,
-            dst_dir_fd=place.directory,
-            follow_symlinks=False,
+            os.link, name, place.name, src_dir_fd=directory, dst_dir_fd=place.directory, follow_symlinks=False
         )
         try:
             link()
         except FileExistsError:
-            if not self._make_way(place, attributes.mtime_ns):
+            there = os.stat(place.name, dir_fd=place.directory, follow_symlinks=False)
+            if os.path.samestat(status, there):
+                return True
+            if not self._make_way(place, mtime_ns):
                 return False
             link()
         return True
+
+    def _lose(self, path: bytes) -> bool:
+        """Note a hard link whose data is not among what is restored; raises unless a second pass does it."""
+        if len(self.result.lost_links) < PROBLEMS_MAX:
+            self.result.lost_links.append(path)
+            if self._options.second_pass:
+                return False
+        raise ArchiveUsageError("a hard link to a file that is not restored along with it")
 
     def _special(self, member: Member, attributes: Attributes, path: bytes, place: _Place) -> bool:
         """Make a symbolic link, FIFO or device."""
@@ -303,13 +318,30 @@ class Extractor:
     ) -> int:
         """Restore a file to all of its places at once: its data comes by once.  Return how many are good."""
         with contextlib.ExitStack() as cleanup:
-            copies = [copy for d in destinations if (copy := self._open_copy(attributes, path, d))]
+            aliases = self._linkable(destinations)
+            wanted = [d for d in destinations if d not in aliases]
+            copies = [copy for d in wanted if (copy := self._open_copy(attributes, path, d))]
             for copy in copies:
                 cleanup.callback(copy.abandon)
             self._fill(copies, pieces(self._reader, member))
             done = sum(self._finish_copy(copy, member, attributes, path) for copy in copies)
             cleanup.pop_all()
-        return done
+        return done + sum(self._alias(attributes, path, d, wanted[0]) for d in aliases)
+
+    def _linkable(self, destinations: list[Destination]) -> list[Destination]:
+        """The other names of a file that become links to its first place, being in the same fileset."""
+        first = self._filesets[destinations[0].target]
+        return [d for d in destinations[1:] if d.alias and self._filesets[d.target] == first]
+
+    def _alias(self, attributes: Attributes, path: bytes, destination: Destination, to: Destination) -> bool:
+        """Make one more name of the file that was just restored; false if it is not there afterwards."""
+        try:
+            place = _Place(destination, self._trees[destination.target])
+            above = self._link_trees[to.target].enter(to.components[:-1], create=False)
+            return self._link_name(above, to.components[-1], place, attributes.mtime_ns)
+        except _MEMBER_ERRORS as error:
+            self._problem(path, _explain(error), [destination])
+            return False
 
     def _open_copy(self, attributes: Attributes, path: bytes, destination: Destination) -> Copy | None:
         """Make an empty file for one place; None if what is there stays, or it cannot be made."""
@@ -379,3 +411,4 @@ class Extractor:
                     self.result.skipped += 1
             except _MEMBER_ERRORS as error:
                 report(_explain(error))
+            self._trees.trim()

@@ -31,11 +31,13 @@ class ExtractOptions:
 
     `existing`: see there.  `backup_root`: the global path sources are relative to; None takes it from the
     image's global header (an image without one has ``/``).  `devices`: whether device nodes are made.
+    `second_pass`: whether whoever asked restores the lost links afterwards, so that they are no problems yet.
     """
 
     existing: Existing = Existing.OVERWRITE
     backup_root: bytes | None = None
     devices: bool = True
+    second_pass: bool = False
 
 
 class ExtractObserver(Protocol):
@@ -63,8 +65,8 @@ class ExtractResult:
     `files` members restored, of every kind, and `data_bytes` of their data; `kept` left because of
     `Existing`; `skipped` owners and devices left out for lack of privilege; `problems` the first
     `PROBLEMS_MAX` of `problem_count`, as (path, text); `lost_links` the first as many of the hard links whose
-    data is not among what was restored (each is a problem, too): a second pass with `Target.image_offset`
-    brings them; `sources` one status for each target, in order.
+    data is not among what was restored (each is a problem, too, unless a second pass was announced): a second
+    pass with `Target.image_offset` brings them; `sources` one status for each target, in order.
     """
 
     files: int = 0

@@ -91,6 +91,11 @@ class MemberReader:
         """The offset in the image of the next byte."""
         return self._base + self._low
 
+    @property
+    def data_left(self) -> int:
+        """Bytes of the present member's data, with padding, that were not taken; 0 within headers."""
+        return self._data_left
+
     def __iter__(self) -> Iterator[Member | GlobalHeader]:
         """Yield members and global headers up to the end-of-archive."""
         while (item := self.next()) is not None:
@@ -215,6 +220,15 @@ class MemberReader:
             dropped += self._high - self._low
             self._low = self._high
         return dropped
+
+    def advance(self, offset: int) -> None:
+        """Drop everything before `offset`, also what is left of the present member.
+
+        All of it must be on its way: it is received.
+        """
+        self._data_left = self._body_left = 0
+        while self.offset < offset:
+            self._chunk(offset - self.offset)
 
     def jump(self, offset: int) -> None:
         """State that the next byte to come stands at `offset`: the range read before is used up.

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from appliance.archive.beneath import split_path
 from appliance.archive.errors import ArchiveUsageError
+from appliance.archive.lookup import SourceTable
 from appliance.archive.member import Member
 
 __all__ = ["Destination", "Target", "Targets", "relative_name"]
@@ -18,70 +19,63 @@ class Target:
     (of a fileset) that must never be left, not closed; `path`: where `source` appears, relative to `root`.
     Missing directories on the way to `path` are made; symbolic links on it are refused.
 
-    `image_offset` is for one name of a linked file, whose data may stand under another name: the file whose
-    member stands there (the name's fh_info) is restored to `path`, whatever it is called.
+    `entry` numbers what was asked for: of several targets of one entry the longest source wins, and entries
+    are independent of each other.
+
+    `image_offset` is for one name of a linked file, whose data may stand under another name: what stands
+    there (the name's fh_info) is restored to `path`, whatever it is called.
     """
 
     source: bytes
     root: int
     path: bytes
     image_offset: int | None = None
+    entry: int = 0
 
 
 @dataclass(frozen=True)
 class Destination:
-    """One place of a member: the number of its target, and its components beneath the target's root."""
+    """One place of a member: the number of its target, and its components beneath the target's root.
+
+    `alias`: found by its offset, so that it is another name of the member's inode.
+    """
 
     target: int
     components: list[bytes]
+    alias: bool = False
 
 
 class Targets:
-    """Finds the destinations of members: the longest matching `source` by component; all targets of it."""
+    """Finds the destinations of members: for each entry the longest matching `source`; all targets of it."""
 
     def __init__(self, targets: Sequence[Target]) -> None:
-        self._of_source: dict[bytes, list[int]] = {}
+        self._table = SourceTable(
+            (target.entry, b"/".join(split_path(target.source)), number)
+            for number, target in enumerate(targets)
+        )
         self._of_offset: dict[int, list[int]] = {}
         self.paths = [split_path(target.path) for target in targets]
         for number, target in enumerate(targets):
-            self._of_source.setdefault(b"/".join(split_path(target.source)), []).append(number)
             if target.image_offset is not None:
                 self._of_offset.setdefault(target.image_offset, []).append(number)
-        # Neighbours in the stream share their directory, so one remembered look-up serves most of them.
-        self._last: tuple[bytes, bytes] | None = None
 
     def find(self, relative: bytes) -> list[Destination]:
         """Return the destinations of a path relative to the backup root; empty if none was asked for."""
-        source = self._source(relative)
-        if source is None:
-            return []
-        rest = relative[len(source) :].strip(b"/")
-        components = rest.split(b"/") if rest else []
-        return [Destination(n, self.paths[n] + components) for n in self._of_source[source]]
+        found = []
+        for source, number in self._table.find(relative):
+            rest = relative[len(source) :].strip(b"/")
+            found.append(Destination(number, self.paths[number] + (rest.split(b"/") if rest else [])))
+        return found
 
-    def find_file(self, relative: bytes, member: Member) -> list[Destination]:
-        """Return the destinations of a regular file: those of its name, and those asked for by its offset."""
+    def find_inode(self, relative: bytes, member: Member) -> list[Destination]:
+        """Return the destinations of what may have several names: by its name, and by its offset."""
         found = self.find(relative)
         at = member.image_offset if self._of_offset else None
         if at is not None:
             by_offset = self._of_offset.get(at, ())
-            found += [Destination(n, self.paths[n]) for n in by_offset if all(n != d.target for d in found)]
+            named = {destination.target for destination in found}
+            found += [Destination(n, self.paths[n], alias=True) for n in by_offset if n not in named]
         return found
-
-    def _source(self, relative: bytes) -> bytes | None:
-        """Return the longest source that is `relative` or above it."""
-        if relative in self._of_source:
-            return relative
-        directory = relative.rpartition(b"/")[0]
-        if self._last is not None and self._last[0] == directory:
-            return self._last[1]
-        above = directory
-        while above not in self._of_source:
-            if not above:
-                return None
-            above = above.rpartition(b"/")[0]
-        self._last = directory, above
-        return above
 
 
 def relative_name(name: bytes, backup_root: bytes) -> bytes:

@@ -5,10 +5,14 @@ from collections.abc import Callable
 
 from appliance.archive.beneath import DIRECTORY_FLAGS
 
-__all__ = ["Tree"]
+__all__ = ["Tree", "Trees"]
 
 # As in the writer: deeper paths close the descriptors above and walk again when they come back.
 OPEN_DIRECTORIES_MAX = 256
+
+# Trees that stay open between members: neighbours in a stream need the same few, and a restore may have as
+# many targets as a DMA has names to send.
+OPEN_TREES_MAX = 16
 
 # Directories that no member describes; the process's umask takes from it.
 _IMPLIED_MODE = 0o755
@@ -89,3 +93,30 @@ class Tree:
             os.unlink(name, dir_fd=parent)
         os.mkdir(name, _IMPLIED_MODE, dir_fd=parent)
         return os.open(name, DIRECTORY_FLAGS, dir_fd=parent)
+
+
+class Trees:
+    """The trees of many targets, by their numbers, opened when they are needed."""
+
+    def __init__(self, make: Callable[[int], Tree]) -> None:
+        self._make = make
+        self._open: dict[int, Tree] = {}
+
+    def __getitem__(self, number: int) -> Tree:
+        """A target's tree, good until the next `trim`.  Raises `OSError`."""
+        tree = self._open.pop(number, None)
+        if tree is None:
+            tree = self._make(number)
+        # Last in, last out.
+        self._open[number] = tree
+        return tree
+
+    def trim(self) -> None:
+        """Close those that were not used for longest; called between members."""
+        while len(self._open) > OPEN_TREES_MAX:
+            self._open.pop(next(iter(self._open))).close()
+
+    def close(self) -> None:
+        """Close all."""
+        while self._open:
+            self._open.popitem()[1].close()

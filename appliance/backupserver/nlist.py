@@ -14,6 +14,7 @@ from appliance.backupserver.catalogue import Catalogue
 from appliance.backupserver.jobs import Job
 from appliance.backupserver.media import Image
 from appliance.errors import ConfigurationError
+from appliance.ndmp.enums import ALL_ONES
 from appliance.ndmp.types import Name
 from appliance.text import show_path
 
@@ -27,6 +28,12 @@ class Part:
 
     image: Image
     names: tuple[Name, ...]
+
+    @property
+    def first_place(self) -> int | None:
+        """Where in the image the first of the names stands; None when that of one is not known."""
+        places = [name.fh_info for name in self.names]
+        return None if ALL_ONES in places else min(places)
 
 
 def is_within(path: bytes, directory: bytes) -> bool:
@@ -92,3 +99,24 @@ def _name(catalogue: Catalogue, image: Image, path: bytes, to: bytes | None) -> 
     if entry is None:
         return None
     return Name(original, destination(path, path, to), node=entry.node, fh_info=entry.offset)
+
+
+def second_pass(catalogue: Catalogue, part: Part, links: Sequence[bytes]) -> tuple[Part, list[bytes]]:
+    """The names of a second pass, for links whose data was not among what `part` restored.
+
+    The fh_info of each is the place of the member with the data, which is restored under the link's name.
+    Also returned are the links that the catalogue does not know.
+    """
+    names: list[Name] = []
+    unknown: list[bytes] = []
+    for link in dict.fromkeys(links):
+        entry = history.lookup(catalogue, part.image.id, link)
+        if entry is None or entry.offset == ALL_ONES:
+            unknown.append(link)
+            continue
+        for name in part.names:
+            top = name.original_path or b"/"
+            if is_within(link, top):
+                target = name.destination_path.rstrip(b"/") + relative(link, top)
+                names.append(Name(link, target, node=entry.node, fh_info=entry.offset))
+    return Part(part.image, tuple(names)), unknown

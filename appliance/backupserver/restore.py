@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -21,13 +22,30 @@ from appliance.backupserver.peers import Context, Peers, open_peers
 from appliance.backupserver.totals import VENDOR_TOTALS
 from appliance.errors import JobError
 from appliance.ndmp import messages as m
-from appliance.ndmp.enums import DataHaltReason, ErrorCode, MoverMode, MoverPauseReason, RecoveryStatus
+from appliance.ndmp.enums import (
+    ButypeAttr,
+    DataHaltReason,
+    ErrorCode,
+    MoverMode,
+    MoverPauseReason,
+    RecoveryStatus,
+)
 from appliance.ndmp.errors import NdmpError, ReplyError
 from appliance.ndmp.types import Name, Pval
 from appliance.text import path_json, show_path
 
 EXISTING: Final = b"EXISTING"
 """What to do with files that are there already: overwrite, keep or newer."""
+
+DIRECT: Final = b"DIRECT"
+"""y: the nlist's fh_info tell where in the image the names stand (draft-skardal-ndmpv4-04, 3.5.2.4)."""
+
+SECOND_PASS: Final = b"SPANREEL_SECOND_PASS"
+LOST_LINK: Final = b"SPANREEL_LOST_LINK"
+"""Links whose data is not among the names are returned in the environment, and restored by a second pass.
+A foreign file server knows neither variable, and names each link in its log."""
+
+_THIS_RESTORES: Final = frozenset({*VENDOR_TOTALS, EXISTING, DIRECT, b"RECURSIVE", SECOND_PASS, LOST_LINK})
 
 READ_TRIES: Final = 20
 READ_RETRY_S: Final = 0.02
@@ -87,8 +105,9 @@ def run(context: Context, request: Request) -> Result:
     result = Result(request.job.id)
     try:
         with open_peers(context, request.entry, leases) as peers:
+            can_direct = _offers_direct(peers)
             for part in parts:
-                _restore(context, peers, request, part, result)
+                _restore(context, peers, request, part, result, can_direct)
             peers.shelf.put_away()
     except NdmpError as error:
         raise explain(error) from error
@@ -108,19 +127,45 @@ def _status(result: Result) -> Status:
     return Status.PROBLEMS if bad or result.problems else Status.COMPLETE
 
 
-def _restore(context: Context, peers: Peers, request: Request, part: Part, result: Result) -> None:
+def _restore(
+    context: Context, peers: Peers, request: Request, part: Part, result: Result, can_direct: bool
+) -> None:
+    """Restore a part, and by a second pass the links in it whose data stands elsewhere in the image."""
+    first = Reading(context, peers, part, request, result, can_direct)
+    statuses = _run(peers, request, part, result, first)
+    again, unknown = nlist.second_pass(context.catalogue, part, first.lost_links)
+    for link in unknown:
+        text = link + b": not restored: a hard link to a file that is not restored along with it"
+        peers.events.add_line("warning", text)
+    first.take_lines()
+    if again.names:
+        second = Reading(context, peers, again, request, result, can_direct, is_last=True)
+        for link, status in _run(peers, request, again, result, second).items():
+            for name in part.names:
+                if nlist.is_within(link, name.original_path or b"/"):
+                    statuses[name.original_path] = max(statuses[name.original_path], status)
+    result.names.extend((name, statuses[name.original_path]) for name in part.names)
+
+
+def _run(
+    peers: Peers, request: Request, part: Part, result: Result, reading: Reading
+) -> dict[bytes, RecoveryStatus]:
+    """One pass; how each original path ended.  Raises JobError when the pass itself failed."""
     peers.events.expect({name.original_path for name in part.names})
-    reading = Reading(context, peers, part, request, result)
     try:
         halts = reading.run()
     finally:
         reading.take_lines()
     result.bytes += halts.moved
-    for name in part.names:
-        # A server that says nothing of a name, though it must, has halted successfully at least.
-        result.names.append((name, peers.events.results.get(name.original_path, RecoveryStatus.SUCCESSFUL)))
+    found = peers.events.results
+    # A server that says nothing of a name, though it must, has halted successfully at least.
+    statuses = {
+        name.original_path: found.get(name.original_path, RecoveryStatus.SUCCESSFUL) for name in part.names
+    }
     if not halts.good:
+        result.names.extend((name, statuses[name.original_path]) for name in part.names)
         raise JobError(_failure(request, part, halts, reading.last_words))
+    return statuses
 
 
 def _failure(request: Request, part: Part, halts: Halts, last_words: str) -> str:
@@ -139,13 +184,37 @@ def _asked_for(request: Request, part: Part) -> str:
 
 
 def recover_environment(
-    stored: Sequence[tuple[bytes, bytes]], root: bytes, existing: str
+    stored: Sequence[tuple[bytes, bytes]],
+    root: bytes,
+    existing: str,
+    *,
+    direct: bool = False,
+    second_pass: bool = False,
 ) -> tuple[Pval, ...]:
-    """The environment of DATA_START_RECOVER: what the backup returned, and what to do with existing files."""
-    values = [(name, value) for name, value in stored if name not in VENDOR_TOTALS and name != EXISTING]
+    """The environment of DATA_START_RECOVER: what the backup returned, and how this restore is to be done.
+
+    `direct`: by the places in the nlist.  `second_pass`: whether one follows for lost links.
+    """
+    values = [(name, value) for name, value in stored if name not in _THIS_RESTORES]
     if not any(name == b"FILESYSTEM" for name, _ in values):
         values.append((b"FILESYSTEM", root))
-    return tuple(Pval(name, value) for name, value in [*values, (EXISTING, existing.encode())])
+    values.append((EXISTING, existing.encode()))
+    if direct:
+        values.append((DIRECT, b"y"))
+    if second_pass:
+        values.append((SECOND_PASS, b"y"))
+    return tuple(Pval(name, value) for name, value in values)
+
+
+def _offers_direct(peers: Peers) -> bool:
+    """Whether the file server says that it does direct access; who does not answer is not asked for it."""
+    try:
+        reply = peers.data.call(m.ConfigGetButypeInfoRequest(), m.ConfigGetButypeInfoReply)
+    except ReplyError:
+        return False
+    return any(
+        one.butype_name == BUTYPE and one.attrs & ButypeAttr.RECOVER_DIRECT for one in reply.butype_info
+    )
 
 
 def next_segment(
@@ -164,9 +233,23 @@ def next_segment(
 class Reading(Operation):
     """One image on its way from tape, from as many cartridges as the data server asks for."""
 
-    def __init__(self, context: Context, peers: Peers, part: Part, request: Request, result: Result) -> None:
+    def __init__(
+        self,
+        context: Context,
+        peers: Peers,
+        part: Part,
+        request: Request,
+        result: Result,
+        can_direct: bool,
+        *,
+        is_last: bool = False,
+    ) -> None:
+        """`is_last`: no pass follows, so that lost links are problems."""
         super().__init__(peers)
         self.last_words = ""
+        self.lost_links: list[bytes] = []
+        self._place = part.first_place if can_direct else None
+        self._is_last = is_last
         self._context = context
         self._image: Image = part.image
         self._names = part.names
@@ -183,20 +266,41 @@ class Reading(Operation):
         if not self._segments:
             raise JobError(f"nothing of the image of {show_path(self._image.root)} is on tape")
         try:
-            first = self._segments[0]
+            first = self._first_segment()
             self._mount(first)
             self.connect(MoverMode.WRITE, self._image.record_size, first.start, first.length or 0)
             self._start()
             halts = self.watch()
+            if halts.good:
+                self._take_lost_links()
             self.stop()
         except BaseException:
             self.abort()
             raise
         return halts
 
+    def _take_lost_links(self) -> None:
+        # Some servers refuse DATA_GET_ENV after a restore; they have nothing to tell us.
+        with contextlib.suppress(ReplyError):
+            reply = self.peers.data.call(m.DataGetEnvRequest(), m.DataGetEnvReply)
+            self.lost_links = [pair.value for pair in reply.env if pair.name == LOST_LINK]
+
+    def _first_segment(self) -> Segment:
+        """The segment that is read first: no cartridge is loaded that holds nothing that is wanted."""
+        place = self._place
+        if place is None:
+            return self._segments[0]
+        return next((segment for segment in self._segments if segment.holds(place)), self._segments[0])
+
     def _start(self) -> None:
         stored = media.environment(self._context.catalogue, self._image)
-        environment = recover_environment(stored, self._image.root, self._existing)
+        environment = recover_environment(
+            stored,
+            self._image.root,
+            self._existing,
+            direct=self._place is not None,
+            second_pass=not self._is_last,
+        )
         try:
             butype = dict(stored).get(b"TYPE", BUTYPE)
             self.peers.data.do(m.DataStartRecoverRequest(environment, self._names, butype))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import threading
@@ -13,8 +14,14 @@ import click
 from appliance import logs
 from appliance.commands._options import config_option
 from appliance.config import NodeConfig, load
+from appliance.dmaport import DmaPort
 from appliance.errors import ConfigurationError, InfrastructureError
+from appliance.ndmp.sessions import Sessions
 from appliance.roles import BACKUP_SERVER, CONNECTION_SERVER, FILE_SERVER, MEDIA_SERVER, ROLES
+from appliance.sessionsocket import SessionSocket
+
+SERVES_DMAS = frozenset({FILE_SERVER, MEDIA_SERVER})
+"""Roles with services for DMAs."""
 
 
 class Role(Protocol):
@@ -27,24 +34,24 @@ class Role(Protocol):
         """End everything that was started."""
 
 
-def make_role(name: str, config: NodeConfig) -> Role:
-    """Build a role; only its own modules are imported."""
+def make_role(name: str, config: NodeConfig, sessions: Sessions, port: DmaPort | None) -> Role:
+    """Build a role; only its own modules are imported.  `port`: the DMAs', for roles that serve it."""
     if name == FILE_SERVER:
         from appliance.fileserver.role import FileServerRole
 
-        return FileServerRole(config)
+        return FileServerRole(config, sessions, port)
     if name == CONNECTION_SERVER:
         from appliance.connection.role import ConnectionServerRole
 
-        return ConnectionServerRole(config)
+        return ConnectionServerRole(config, sessions)
     if name == MEDIA_SERVER:
         from appliance.mediaserver.role import MediaServerRole
 
-        return MediaServerRole(config)
+        return MediaServerRole(config, sessions, port)
     assert name == BACKUP_SERVER, "checked by the command"
     from appliance.backupserver.role import BackupServerRole
 
-    return BackupServerRole(config)
+    return BackupServerRole(config, sessions)
 
 
 @click.command()
@@ -63,31 +70,58 @@ def serve(roles: str, config_file: Path) -> None:
     for name in names:
         if name not in ROLES:
             raise ConfigurationError(f"{name!r} is no role; the roles are {', '.join(ROLES)}")
+    if {FILE_SERVER, CONNECTION_SERVER} <= set(names):
+        raise ConfigurationError(
+            f"{FILE_SERVER} and {CONNECTION_SERVER} both serve the cluster's port: "
+            "run each with a configuration of its own, and another [cluster] port"
+        )
     loaded = load(config_file)
     logs.setup(loaded.node.log)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    running: list[Role] = []
-    try:
-        running.extend(_start(name, loaded) for name in names)
+    sessions = Sessions()
+    with contextlib.ExitStack() as running:
+        made = _make(names, loaded, sessions, running)
+        addresses = {name: _start(name, loaded, role) for name, role in made.items()}
+        _show(names, loaded, sessions, running)
+        for name, where in addresses.items():
+            for host, port in where or [(loaded.node.address, 0)]:
+                click.echo(f"ready {name} {host}:{port}" if port else f"ready {name}")
+        sys.stdout.flush()
         stop.wait()
-    finally:
-        for role in reversed(running):
-            role.stop()
 
 
-def _start(name: str, config: NodeConfig) -> Role:
-    role = make_role(name, config)
+def _show(names: list[str], config: NodeConfig, sessions: Sessions, running: contextlib.ExitStack) -> None:
+    """Let people on the node see the sessions, and Prometheus the figures, until `running` is closed."""
+    shown = SessionSocket(config.node.state, names, sessions)
+    running.callback(shown.stop)
+    shown.start()
+    if config.node.metrics is not None:
+        from appliance.metrics import MetricsServer
+
+        running.callback(MetricsServer(config.node.metrics, sessions).stop)
+
+
+def _make(
+    names: list[str], config: NodeConfig, sessions: Sessions, running: contextlib.ExitStack
+) -> dict[str, Role]:
+    """All roles, before the first one listens: those that serve DMAs share a port, and its sessions."""
+    config.check_roles(names)
+    port = DmaPort(config, sessions) if SERVES_DMAS & set(names) else None
+    roles = {}
+    for name in names:
+        roles[name] = make_role(name, config, sessions, port)
+        running.callback(roles[name].stop)
+    return roles
+
+
+def _start(name: str, config: NodeConfig, role: Role) -> list[tuple[str, int]]:
+    """Start a role, and return where it listens."""
     try:
-        addresses = role.start()
+        return role.start()
     except OSError as error:
-        role.stop()
         raise InfrastructureError(
             f"{name} on {config.node.name} cannot listen on {config.node.address}: {error.strerror}; "
             "is another instance running?"
         ) from error
-    for host, port in addresses or [(config.node.address, 0)]:
-        click.echo(f"ready {name} {host}:{port}" if port else f"ready {name}")
-    sys.stdout.flush()
-    return role

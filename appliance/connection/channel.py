@@ -9,7 +9,9 @@ from __future__ import annotations
 import secrets
 import socket
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 from appliance.ndmp import dataconn
 from appliance.ndmp.enums import ErrorCode
@@ -57,14 +59,23 @@ class Channel:
         except KeyError:
             raise RefusalError(ErrorCode.ILLEGAL_ARGS, f"the channel has no feed {number}") from None
 
-    def relay(self, source: socket.socket, offset: int, moved: Callable[[int], None]) -> None:
+    def relay(
+        self,
+        source: socket.socket,
+        offset: int,
+        moved: Callable[[int], None],
+        waiting: AbstractContextManager[None] | None = None,
+    ) -> None:
         """Pass all that `source` sends on to the media server; one feed at a time.
 
-        `offset` is where in the image the feed's part belongs, `moved` is told of every piece.  Raises
-        OSError when the feed fails, ChannelBrokenError when the channel does or stands elsewhere.
+        `offset` is where in the image the feed's part belongs, `moved` is told of every piece, `waiting` is
+        entered while the feed waits for its turn.  Raises OSError when the feed fails, ChannelBrokenError
+        when the channel does or stands elsewhere.
         """
         buffer = memoryview(bytearray(RELAY_SIZE))
-        with self._turn:
+        with ExitStack() as held:
+            with waiting or nullcontext():
+                held.enter_context(self._turn)
             if self.relayed != offset:
                 raise ChannelBrokenError(f"the part belongs at {offset}, the channel is at {self.relayed}")
             while count := source.recv_into(buffer):
@@ -108,8 +119,31 @@ class FeedEnd:
         self.moved = 0
         self.failed: str | None = None
         self._stream: socket.socket | None = None
+        self._waited = 0.0
+        self._waiting_since: float | None = None
         self._started = threading.Event()
         self._done = threading.Event()
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the feed stands still: for its turn, or for its file server."""
+        return self._waiting_since is not None
+
+    @property
+    def waited(self) -> float:
+        """Seconds that the feed has stood still so far."""
+        since = self._waiting_since
+        return self._waited + (time.monotonic() - since if since is not None else 0.0)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """The time that the block takes is waited."""
+        since = self._waiting_since = time.monotonic()
+        try:
+            yield
+        finally:
+            self._waiting_since = None
+            self._waited += time.monotonic() - since
 
     def came(self, stream: socket.socket) -> None:
         """The file server connected."""
@@ -121,7 +155,9 @@ class FeedEnd:
 
     def send(self, data: bytes | memoryview) -> None:
         """Hand a piece to the file server.  Raises OSError when it is gone or never came."""
-        self._started.wait()
+        if not self._started.is_set():
+            with self.waiting():
+                self._started.wait()
         stream = self._stream
         if stream is None:
             raise ConnectionError(self.failed or "the file server did not open its feed")
@@ -144,7 +180,9 @@ class FeedEnd:
         self.drop()
 
     def drop(self) -> None:
-        """Break the connection and wake waiters; safe to repeat."""
+        """Break the connection and wake waiters; safe to repeat.  A feed not at its end has failed."""
+        if not self._done.is_set():
+            self.failed = self.failed or "the feed was given up"
         # Shut before anybody hears of it: the feed's thread closes the connection, and closing alone does
         # not wake who is blocked in sending.
         dataconn.shut(self._stream)

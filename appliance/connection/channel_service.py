@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from appliance import feeds
 from appliance.connection.channel import Channel, Channels
 from appliance.connection.router import Router
 from appliance.dataservice import DataService
@@ -15,7 +16,10 @@ from appliance.ndmp import extension as x
 from appliance.ndmp import messages as m
 from appliance.ndmp.enums import DataHaltReason, DataOperation, DataState, ErrorCode
 from appliance.ndmp.errors import RefusalError
+from appliance.ndmp.logcontext import carrying
+from appliance.ndmp.networks import NO_RULES, DataRules
 from appliance.ndmp.session import Handler, Poster
+from appliance.ndmp.sessions import Status
 from appliance.ndmp.states import DataEvent
 from appliance.ndmp.types import Address, Name
 from appliance.ndmp.xdr import Struct
@@ -26,12 +30,18 @@ _NOT_HERE = (m.DataStartBackupRequest, m.DataStartRecoverRequest, m.DataStartRec
 class ChannelService(DataService):
     """Opens, starts, finishes and ends one channel."""
 
-    def __init__(self, poster: Poster, channels: Channels, host: str, log: Any = None) -> None:
+    reported_as = "channel"
+
+    def __init__(
+        self, poster: Poster, channels: Channels, host: str, log: Any = None, rules: DataRules = NO_RULES
+    ) -> None:
         super().__init__(poster, log)
+        self._rules = rules
         self._channels = channels
         self._host = host
         self._channel: Channel | None = None
         self._listener: socket.socket | None = None
+        self._router: Router | None = None
 
     def handlers(self) -> Mapping[type[Struct], Handler]:
         """The DATA interface with the channel's own messages in place of START_*."""
@@ -41,7 +51,17 @@ class ChannelService(DataService):
             x.ChannelOpenRequest: self._on_open,
             x.ChannelStartRequest: self._on_channel_start,
             x.ChannelFinishRequest: self._on_finish,
+            m.DataGetStateRequest: self._on_count,
         }
+
+    def status(self) -> Status:
+        """For the list of sessions; nothing before there is a channel, whose feeds count while it runs."""
+        channel = self._channel
+        if channel is None:
+            return {}
+        if self.machine.state is DataState.ACTIVE:
+            self.bytes_processed = max(self.bytes_processed, channel.relayed)
+        return super().status()
 
     @property
     def channel(self) -> Channel:
@@ -53,16 +73,24 @@ class ChannelService(DataService):
     def listen(self) -> Address:
         """Listen for the media server, and take its connection in a thread of its own."""
         channel = self.channel
-        listener = self._listener = dataconn.listen(self._host)
+        listener = self._listener = dataconn.listen(self._host, ports=self._rules.ports)
         self.poster.after_reply(
-            threading.Thread(target=self._accept, args=(listener, channel), daemon=True).start
+            threading.Thread(target=carrying(self._accept), args=(listener, channel), daemon=True).start
         )
         return dataconn.local_address(listener)
 
     def connect(self, address: Address) -> None:
         """Connect to the mover: the channel of the whole job."""
-        self.channel.stream = dataconn.connect(address, self._host)
-        self.log.info("channel connected", job=self.channel.job)
+        token = feeds.token_of(address)
+        # A mover that an entry server vouches for by a token is a node's own, wherever DMAs are.
+        stream = dataconn.connect(address, self._host, NO_RULES if token else self._rules)
+        try:
+            stream.sendall(token)
+        except OSError as error:
+            stream.close()
+            raise RefusalError(ErrorCode.CONNECT, f"the mover went away: {error}") from error
+        self.channel.stream = stream
+        self.log.info("channel connected")
 
     def connection_address(self) -> Address:
         """The mover's endpoint."""
@@ -100,7 +128,8 @@ class ChannelService(DataService):
     def _on_open(self, request: x.ChannelOpenRequest) -> x.ChannelOpenReply:
         if self._channel is not None or self.machine.state is not DataState.IDLE:
             raise RefusalError(ErrorCode.ILLEGAL_STATE, "the session has a channel already")
-        self._channel = self._channels.open(request.job.decode("utf-8", "replace"))
+        self.begin_job(request.job.decode("utf-8", "replace"))
+        self._channel = self._channels.open(self.job)
         return x.ChannelOpenReply(channel=self._channel.id)
 
     def _on_channel_start(self, request: x.ChannelStartRequest) -> x.ChannelStartReply:
@@ -110,7 +139,7 @@ class ChannelService(DataService):
             self._start(DataEvent.START_BACKUP, self._hold)
         elif request.operation is DataOperation.RECOVER:
             self.machine.check(DataEvent.START_RECOVER)
-            router = Router(self.channel, request.routes, self.log)
+            router = Router(self.channel, request, self.ask_for, self.log)
             self._start(DataEvent.START_RECOVER, lambda: self._route(router))
         else:
             raise RefusalError(ErrorCode.ILLEGAL_ARGS, f"{request.operation.name} is no channel operation")
@@ -127,31 +156,38 @@ class ChannelService(DataService):
         channel.finished.set()
         return x.ChannelFinishReply(relayed=channel.relayed)
 
+    def _on_count(self, request: m.DataGetStateRequest) -> m.DataGetStateReply:
+        """As any DATA service's, with the count of a restore that runs."""
+        if self._router is not None and self.machine.state is DataState.ACTIVE:
+            self.bytes_processed = self._router.received
+        return self._on_get_state(request)
+
     def _hold(self) -> DataHaltReason:
         """A backup: the feeds do the work; wait for the entry server's word that it was all."""
         channel = self.channel
         channel.finished.wait()
         if channel.broken:
-            self.log.warning("channel broken", job=channel.job, why=channel.broken)
+            self.log.warning("channel broken", why=channel.broken)
             return DataHaltReason.CONNECT_ERROR
         self.bytes_processed = channel.relayed
         return DataHaltReason.SUCCESSFUL
 
     def _route(self, router: Router) -> DataHaltReason:
-        self.ask_for_image()
+        self._router = router
         try:
             return router.run()
         finally:
-            self.bytes_processed = router.received
+            self.bytes_processed = router.processed
 
     def _accept(self, listener: socket.socket, channel: Channel) -> None:
         """Take the media server's connection, unless the listener was given up meanwhile."""
         try:
-            stream, _ = listener.accept()
-        except OSError:
+            stream = dataconn.accept(listener, self._rules)
+        except OSError as error:
+            if self._listener is listener:
+                self.log.warning("no media server connected to the channel", why=str(error))
             self.halt(DataHaltReason.CONNECT_ERROR, lambda: self._listener is listener)
             return
-        dataconn.tune(stream)
         with self.machine.changed:
             awaited = self._listener is listener and self.machine.state is DataState.LISTEN
             if awaited:

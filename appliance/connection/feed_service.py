@@ -17,7 +17,9 @@ from appliance.ndmp import extension as x
 from appliance.ndmp import messages as m
 from appliance.ndmp.enums import AddressType, ErrorCode, MoverHaltReason, MoverMode, MoverState
 from appliance.ndmp.errors import RefusalError
+from appliance.ndmp.logcontext import carrying, note
 from appliance.ndmp.session import Handler, Poster
+from appliance.ndmp.sessions import Status
 from appliance.ndmp.states import MOVER, Machine, MoverEvent
 from appliance.ndmp.xdr import Struct
 
@@ -26,13 +28,21 @@ class FeedService:
     """A session's feed."""
 
     def __init__(
-        self, poster: Poster, channels: Channels, host: str, tls: ssl.SSLContext | None, log: Any
+        self,
+        poster: Poster,
+        channels: Channels,
+        host: str,
+        tls: ssl.SSLContext | None,
+        log: Any,
+        ports: range | None = None,
     ) -> None:
-        """`tls`: what feeds are wrapped in; None for plain TCP opened by token."""
+        """`tls`: what feeds are wrapped in; None for plain TCP opened by token.  `ports`: to listen on."""
         self._poster = poster
         self._channels = channels
         self._host = host
         self._tls = tls
+        self._ports = ports
+        self._job = ""
         self._log = log
         self._channel_name = b""
         self._feed: FeedEnd | None = None
@@ -53,6 +63,23 @@ class FeedService:
             m.MoverGetStateRequest: self._on_get_state,
         }
 
+    def status(self) -> Status:
+        """For the list of sessions; nothing before the session has a feed."""
+        feed = self._feed
+        if feed is None:
+            return {}
+        return {
+            "feed": {
+                "state": self._machine.state.name.lower(),
+                "mode": self._mode.name.lower(),
+                "job": self._job,
+                "bytes": feed.moved,
+                "moved": feed.moved,
+                "waiting": feed.is_waiting,
+                "waited": feed.waited,
+            }
+        }
+
     def close(self) -> None:
         """The entry server is gone or done: break what is left of the feed."""
         if self._machine.try_fire(MoverEvent.HALTED):
@@ -66,6 +93,8 @@ class FeedService:
         feed = FeedEnd()
         number = channel.attach(feed)
         self._channel_name, self._feed = request.channel, feed
+        self._job = channel.job
+        note(job=channel.job)
         return x.FeedAttachReply(feed=number)
 
     def _on_set_window(self, request: m.MoverSetWindowRequest) -> m.MoverSetWindowReply:
@@ -81,10 +110,10 @@ class FeedService:
             raise RefusalError(ErrorCode.PRECONDITION, "attach and set a window first")
         if request.addr_type is not AddressType.TCP or request.mode is MoverMode.NOACTION:
             raise RefusalError(ErrorCode.ILLEGAL_ARGS, "a feed is TCP, for reading or writing")
-        self._listener = FeedListener(self._host, self._tls)
+        self._listener = FeedListener(self._host, self._tls, self._ports)
         self._machine.fire(MoverEvent.LISTEN)
         self._mode = request.mode
-        worker = threading.Thread(target=self._run, args=(self._feed, self._listener), daemon=True)
+        worker = threading.Thread(target=carrying(self._run), args=(self._feed, self._listener), daemon=True)
         self._poster.after_reply(worker.start)
         return m.MoverListenReply(connect_addr=self._listener.address())
 
@@ -138,7 +167,7 @@ class FeedService:
             return MoverHaltReason.CONNECT_ERROR if feed.failed else MoverHaltReason.CONNECT_CLOSED
         try:
             channel = self._channels.find(self._channel_name)
-            channel.relay(stream, self._window[0], lambda count: _count(feed, count))
+            channel.relay(stream, self._window[0], lambda count: _count(feed, count), feed.waiting())
         except ChannelBrokenError as error:
             feed.fail(str(error))
             return MoverHaltReason.INTERNAL_ERROR

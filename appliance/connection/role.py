@@ -5,12 +5,13 @@ from __future__ import annotations
 import socket
 
 from appliance import tls
-from appliance.config import Cluster, NodeConfig
+from appliance.config import Cluster, ConnectionServer, NodeConfig
 from appliance.connection.channel import Channels
 from appliance.connection.channel_service import ChannelService
 from appliance.connection.feed_service import FeedService
 from appliance.ndmp.server import NdmpServer
 from appliance.ndmp.session import Session
+from appliance.ndmp.sessions import Sessions
 from appliance.peers import accept_peer
 from appliance.roles import FILE_SERVER
 
@@ -18,9 +19,11 @@ from appliance.roles import FILE_SERVER
 class ConnectionServerRole:
     """Everything a connection server runs."""
 
-    def __init__(self, config: NodeConfig) -> None:
-        """Raises SpanreelError for certificates that cannot be used."""
+    def __init__(self, config: NodeConfig, sessions: Sessions | None = None) -> None:
+        """`sessions`: those of the whole process.  Raises SpanreelError for unusable certificates."""
         self._config = config
+        self.sessions = sessions or Sessions()
+        self._rules = config.section(ConnectionServer).data_rules
         self._channels = Channels()
         self._tls = tls.server_context(config)
         self._feed_tls = self._tls if config.section(Cluster).feed == "tls" else None
@@ -28,8 +31,14 @@ class ConnectionServerRole:
 
     def start(self) -> list[tuple[str, int]]:
         """Listen on the cluster's port.  Raises OSError when it is in use."""
-        address = (self._config.node.address, self._config.section(Cluster).port)
-        self._server = NdmpServer(address, self._setup, tls=self._tls)
+        cluster = self._config.section(Cluster)
+        self._server = NdmpServer(
+            (self._config.node.address, cluster.port),
+            self._setup,
+            tls=self._tls,
+            sessions=self.sessions,
+            sessions_max=cluster.sessions_max,
+        )
         self._server.start()
         return [self._server.address]
 
@@ -40,7 +49,9 @@ class ConnectionServerRole:
 
     def _setup(self, session: Session, stream: socket.socket) -> None:
         identity = accept_peer(stream, FILE_SERVER)
-        session.log = session.log.bind(node=identity.node)
+        session.node = identity.node
         host = self._config.node.address
-        session.add(ChannelService(session, self._channels, host, session.log))
-        session.add(FeedService(session, self._channels, host, self._feed_tls, session.log))
+        session.add(ChannelService(session, self._channels, host, session.log, self._rules))
+        session.add(
+            FeedService(session, self._channels, host, self._feed_tls, session.log, self._rules.ports)
+        )

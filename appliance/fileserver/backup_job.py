@@ -32,7 +32,6 @@ from appliance.ndmp.declare import CODES
 from appliance.ndmp.endpoint import Received
 from appliance.ndmp.enums import (
     DataHaltReason,
-    DataOperation,
     ErrorCode,
     LogType,
     MoverHaltReason,
@@ -92,6 +91,7 @@ class BackupJob(Job):
         self._skeleton = Skeleton(order.root, self._wanted)
         self._matched: set[int] = set()
         self._parts: list[PartSummary] = []
+        self._start_length = 0
         self._skipped: list[str] = []
         self._next_node = self._skeleton.next_node
         self._own_feed: socket.socket | None = None
@@ -108,8 +108,9 @@ class BackupJob(Job):
         Raises JobFailedError, JobAbortedError, or NdmpError when a node is lost.
         """
         parts = self._wanted
-        self.context.channel.start(DataOperation.BACKUP)
+        self.context.channel.start_backup()
         self._feed_own("start", self._write_start)
+        self._start_length = self.totals.bytes
         for part in parts:
             self._feed_part(part)
         if parts and self.totals.skipped == len(parts):
@@ -117,6 +118,11 @@ class BackupJob(Job):
         self._tell_unmatched()
         self._feed_own("end", self._write_end)
         return self._finish()
+
+    def table(self) -> list[tuple[int, int, bytes]]:
+        """What the image consists of: offset, length and global path, the entry server's beginning first."""
+        parts = [(part.offset, part.bytes, part.path) for part in self._parts]
+        return [(0, self._start_length, self._root), *parts]
 
     # What the entry server feeds itself.
 

@@ -12,21 +12,25 @@ from typing import Any
 from appliance.archive.errors import ArchiveUsageError
 from appliance.dataservice import DataService
 from appliance.errors import SpanreelError
-from appliance.fileserver import environment
+from appliance.fileserver import environment, rights
 from appliance.fileserver import order as o
 from appliance.fileserver.backup_job import BackupJob, BackupOrder
+from appliance.fileserver.direct import PART, access, is_yes, part_values
 from appliance.fileserver.job import Job, JobAbortedError, JobContext, JobFailedError, JobTotals, new_job_name
 from appliance.fileserver.owner import existing_policy
 from appliance.fileserver.plan import clean_path, routes, wishes
 from appliance.fileserver.restore_job import RestoreJob
 from appliance.gns.map import GnsMap, PathNotFoundError
 from appliance.gns.service import MapService
+from appliance.local import LocalEnds
 from appliance.ndmp import messages as m
+from appliance.ndmp.accounts import Account
 from appliance.ndmp.enums import DataHaltReason, DataState, ErrorCode, LogType
 from appliance.ndmp.errors import ConnectionLostError, NdmpError, RefusalError
+from appliance.ndmp.networks import NO_RULES, DataRules
 from appliance.ndmp.session import Poster
 from appliance.ndmp.states import DataEvent
-from appliance.ndmp.types import Address, Name
+from appliance.ndmp.types import Address, Name, TcpAddress
 from appliance.peers import ChannelSession, Events, Peers
 from appliance.text import show_path
 
@@ -34,8 +38,33 @@ from appliance.text import show_path
 class EntryService(DataService):
     """One DMA session's DATA service."""
 
-    def __init__(self, poster: Poster, maps: MapService, peers: Peers, log: Any = None) -> None:
+    def __init__(
+        self,
+        poster: Poster,
+        maps: MapService,
+        peers: Peers,
+        log: Any = None,
+        *,
+        user: Callable[[], tuple[str, Account | None]] = lambda: ("", None),
+        rules: DataRules = NO_RULES,
+        on_outcome: Callable[[str], None] = lambda _: None,
+        local: LocalEnds | None = None,
+        strict: bool = False,
+    ) -> None:
+        """`user`: who logged in, and with which account; `on_outcome` is told how each job ended.
+
+        `local`: where the session's mover is found, if it has one.  `strict`: by the draft to the letter,
+        where DMAs ask for more.
+        """
         super().__init__(poster, log)
+        self._local = local
+        self._is_local = False
+        self._strict = strict
+        if strict:
+            self.accept_lag_s = 0.0
+        self._user = user
+        self._rules = rules
+        self._on_outcome = on_outcome
         self._maps = maps
         self._peers = peers
         self._channel: ChannelSession | None = None
@@ -44,6 +73,7 @@ class EntryService(DataService):
         self._job_name = ""
         self._names_given = False
         self._job: Job | None = None
+        self._cancelled = False
 
     def listen(self) -> Address:
         """The connection server listens: its address is what the mover connects to."""
@@ -55,14 +85,45 @@ class EntryService(DataService):
     def connect(self, address: Address) -> None:
         """The connection server connects to the mover."""
         try:
+            # Without its environment: a token in it would have the connection server trust a stranger.
+            bare = tuple(TcpAddress(each.ip, each.port) for each in address.tcp)
+            address = self._rules.within(Address(address.type, bare))
             self._open_channel().connect(address)
         except NdmpError as error:
             raise self._no_channel(error) from error
         self._mover = address
 
+    def listen_local(self) -> Address:
+        """The connection server listens, and the session's own mover is told where."""
+        if self._local is None:
+            return super().listen_local()
+        self._local.listen(self.listen())
+        self._is_local = True
+        return Address()
+
+    def connect_local(self) -> None:
+        """The connection server connects to the session's own mover, by a token."""
+        if self._local is None:
+            super().connect_local()
+            return
+        address = self._local.take()
+        try:
+            self._open_channel().connect(address)
+        except NdmpError as error:
+            raise self._no_channel(error) from error
+        self._is_local = True
+
     def connection_address(self) -> Address:
-        """The mover's endpoint, as the DMA gave it; LOCAL before."""
-        return self._mover if self.machine.state is not DataState.IDLE else Address()
+        """The mover's endpoint, as the DMA gave it; LOCAL before, and for a mover of the same session."""
+        return Address() if self._is_local or self.machine.state is DataState.IDLE else self._mover
+
+    def ask_for(self, offset: int, length: int) -> None:
+        """Have the DMA read, or the session's own mover (draft, 4.1.5: no notification for LOCAL)."""
+        if self._is_local and self._local is not None:
+            self.read_offset, self.read_length = offset, length
+            self._local.read(offset, length)
+            return
+        super().ask_for(offset, length)
 
     def prepare(self, request: m.CabDataConnPrepareRequest) -> None:
         """Cluster Aware Backup: say early whether the path can be saved.
@@ -73,9 +134,11 @@ class EntryService(DataService):
         self._check_butype(request.butype_name)
         paths = [pair.value for pair in request.env if pair.name == b"FILESYSTEM"]
         try:
-            self._fresh_map().parts(clean_path(paths[-1] if paths else b""))
+            root = clean_path(paths[-1] if paths else b"")
+            self._fresh_map().parts(root)
         except (RefusalError, PathNotFoundError) as error:
             raise self._refuse(ErrorCode.ILLEGAL_ARGS, str(error)) from error
+        self._check_backup_rights(root)
 
     def backup(self, butype: bytes) -> Callable[[], DataHaltReason]:
         """Look the path up, and return what runs the backup.  Raises RefusalError, with a line in the log."""
@@ -87,10 +150,15 @@ class EntryService(DataService):
                 exclude=tuple(self.env.get(b"EXCLUDE", ())),
                 files=tuple(self.env.get(b"FILES", ())),
             )
+        except (RefusalError, ArchiveUsageError) as error:
+            raise self._refuse(ErrorCode.ILLEGAL_ARGS, str(error)) from error
+        self._check_backup_rights(order.root)
+        try:
             job = BackupJob(self._context(), self._fresh_map(), order)
         except (RefusalError, PathNotFoundError, ArchiveUsageError) as error:
             raise self._refuse(ErrorCode.ILLEGAL_ARGS, str(error)) from error
         self.set_value(b"PATHNAME_SEPARATOR", b"/")
+        self.env.pop(PART, None)
         self._note_user()
         return self._runner(job, lambda: self._run_backup(job))
 
@@ -102,17 +170,27 @@ class EntryService(DataService):
         try:
             fallback = self.value(b"PREFIX") or self.value(b"FILESYSTEM") or b"/"
             gns = self._fresh_map()
+            if self._strict and not names:
+                raise RefusalError(ErrorCode.ILLEGAL_ARGS, "an nlist has at least one name")
             wanted = wishes(names, fallback)
-            owners = routes(gns, wanted)
+            reading = access(self.env, wanted)
+            owners = routes(gns, wanted, recursive=reading.recursive)
         except RefusalError as error:
             raise self._refuse(error.code, str(error)) from error
+        user, account = self._user()
+        self._check_rights(rights.against_restore(account, user, (wish.target for wish in wanted)))
         # LOG_FILE is about names of the nlist (draft-skardal-ndmpv4-04, 4.2.2): none for an empty one.
         self._names_given = bool(names)
-        job = RestoreJob(self._context(), gns.generation, wanted, owners, existing)
+        second_pass = is_yes(self.env, o.SECOND_PASS, default=False)
+        self.env.pop(o.LOST_LINK, None)
+        job = RestoreJob(
+            self._context(), gns.generation, wanted, owners, existing, reading, second_pass=second_pass
+        )
         return self._runner(job, lambda: self._run_restore(job))
 
     def cancel(self) -> None:
         """Abort the job; closing its sessions ends what owners and connection server do for it."""
+        self._cancelled = True
         if self._job is not None:
             self._job.abort()
         if self._channel is not None:
@@ -125,11 +203,17 @@ class EntryService(DataService):
             channel.close()
 
     def _open_channel(self) -> ChannelSession:
+        self._is_local = False
         name = self._job_name = new_job_name()
+        self.begin_job(name)
         self._events = Events()
         try:
             self._channel = ChannelSession(
-                self._peers, name, self._events, lambda address: self._mover_came(name, address)
+                self._peers,
+                name,
+                self._events,
+                lambda address: self._mover_came(name, address),
+                lambda: self._no_mover_comes(name),
             )
         except NdmpError as error:
             raise ConnectionLostError(f"no connection server: {error}", ErrorCode.CONNECT) from error
@@ -145,6 +229,13 @@ class EntryService(DataService):
             if name == self._job_name and self.machine.try_fire(DataEvent.ACCEPTED):
                 self._mover = address
 
+    def _no_mover_comes(self, name: str) -> None:
+        """The channel is over; a job notices by itself, a listener must be told of."""
+        self.halt(
+            DataHaltReason.CONNECT_ERROR,
+            lambda: name == self._job_name and self.machine.state is DataState.LISTEN,
+        )
+
     def _context(self) -> JobContext:
         assert self._channel is not None, "CONNECTED implies a channel"
         return JobContext(
@@ -154,8 +245,9 @@ class EntryService(DataService):
             self._events,
             self.poster,
             self._progress,
+            self.ask_for,
             self.message,
-            self.log.bind(job=self._job_name),
+            self.log,
         )
 
     def _fresh_map(self) -> GnsMap:
@@ -171,6 +263,7 @@ class EntryService(DataService):
 
     def _runner(self, job: Job, run: Callable[[], DataHaltReason]) -> Callable[[], DataHaltReason]:
         self._job = job
+        self._cancelled = False
         for total in o.TOTALS:
             # A DMA restores with the environment of its backup, whose totals are not this job's.
             self.env.pop(total, None)
@@ -179,19 +272,27 @@ class EntryService(DataService):
         def guarded() -> DataHaltReason:
             try:
                 return run()
-            except JobAbortedError:
-                return DataHaltReason.ABORTED
-            except JobFailedError as error:
+            except (JobAbortedError, JobFailedError, NdmpError, OSError) as error:
+                if job.is_aborted:
+                    # Whatever it met then: its sessions were closed under its hands.
+                    return DataHaltReason.ABORTED
                 self.message(LogType.ERROR, f"the job failed: {error}")
-            except (NdmpError, OSError) as error:
-                if self.machine.state is DataState.ACTIVE:
-                    self.message(LogType.ERROR, f"the job failed: {error}")
             return DataHaltReason.INTERNAL_ERROR
 
-        return guarded
+        def counted() -> DataHaltReason:
+            reason = DataHaltReason.INTERNAL_ERROR
+            try:
+                reason = guarded()
+            finally:
+                status = self.value(o.STATUS).decode()
+                self._on_outcome("aborted" if self._cancelled else _outcome(reason, status))
+            return reason
+
+        return counted
 
     def _run_backup(self, job: BackupJob) -> DataHaltReason:
         reason = job.run()
+        self.env[PART] = part_values(job.table())
         self.bytes_processed = job.totals.bytes
         self._set_totals(job.totals)
         return reason
@@ -201,6 +302,7 @@ class EntryService(DataService):
         if self._names_given:
             for name, status in job.statuses():
                 self.poster.post(m.LogFilePost(name, status))
+        self.env[o.LOST_LINK] = job.lost_links
         self._set_totals(job.totals)
         return reason
 
@@ -215,6 +317,14 @@ class EntryService(DataService):
         self.message(LogType.ERROR, why)
         return RefusalError(code, why)
 
+    def _check_backup_rights(self, root: bytes) -> None:
+        user, account = self._user()
+        self._check_rights(rights.against_backup(account, user, root))
+
+    def _check_rights(self, why: str) -> None:
+        if why:
+            raise self._refuse(ErrorCode.PERMISSION, why)
+
     def _check_butype(self, butype: bytes) -> None:
         try:
             environment.check_butype(butype)
@@ -226,6 +336,13 @@ class EntryService(DataService):
         user = environment.other_user(self.env)
         if user:
             self.message(LogType.NORMAL, f"USER={show_path(user.encode())} is ignored: all files are read")
+
+
+def _outcome(reason: DataHaltReason, status: str) -> str:
+    """In one word, how a job ended: `status` is that of a job which got to its end."""
+    if reason is DataHaltReason.SUCCESSFUL:
+        return status
+    return "aborted" if reason is DataHaltReason.ABORTED else "failed"
 
 
 def _connect_code(error: NdmpError) -> ErrorCode:

@@ -60,6 +60,7 @@ class JobContext:
     events: Events
     poster: Poster
     progress: Callable[[int], None]
+    ask: Callable[[int, int], None]
     tell: Callable[[LogType, str], None]
     log: Any
 
@@ -81,6 +82,11 @@ class Job:
         for session in sessions:
             session.close()
         self.context.events.put(Event("abort", None))
+
+    @property
+    def is_aborted(self) -> bool:
+        """Whether the job was aborted."""
+        return self._aborted.is_set()
 
     def check_abort(self) -> None:
         """Raise JobAbortedError once the job was aborted."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from appliance.fileserver.environment import TAR, HistoryForm, history_form
-from appliance.ndmp.enums import ErrorCode
+from appliance.ndmp.enums import ALL_ONES, ErrorCode
 from appliance.ndmp.errors import RefusalError
 from appliance.ndmp.types import Pval
 
@@ -27,8 +27,24 @@ TOTALS = (STATUS, FILES, BYTES, NODES, PROBLEMS)
 JOB = b"SPANREEL_JOB"
 GENERATION = b"SPANREEL_GENERATION"
 EXISTING = b"EXISTING"
+NAME = b"SPANREEL_NAME"
+"""One a name of an owner's nlist, in order: the number of the DMA's entry that it comes from, and the offset
+in the image of its member, all ones when that is not known."""
+SECOND_PASS = b"SPANREEL_SECOND_PASS"
+"""y: whoever asked restores links whose data is not among the names afterwards; they are no problems yet."""
+LOST_LINK = b"SPANREEL_LOST_LINK"
+"""One such link each, after the halt: its path, relative to the backup root."""
 MAKE_ROOT = b"SPANREEL_MAKE_ROOT"
 """y: make the directory of the target's fileset; only for a part that moves to a new place."""
+
+
+def name_of(value: bytes) -> tuple[int, int | None]:
+    """Entry and offset from a value of `NAME`.  Raises RefusalError(ILLEGAL_ARGS)."""
+    try:
+        entry, offset = map(int, value.split())
+    except ValueError as error:
+        raise RefusalError(ErrorCode.ILLEGAL_ARGS, f"{NAME.decode()} is not whole: {error}") from error
+    return entry, None if offset == ALL_ONES else offset
 
 
 @dataclass(frozen=True)

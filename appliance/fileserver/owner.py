@@ -35,6 +35,7 @@ from appliance.ndmp import dataconn
 from appliance.ndmp import messages as m
 from appliance.ndmp.enums import DataHaltReason, DataState, ErrorCode, LogType, RecoveryStatus
 from appliance.ndmp.errors import RefusalError
+from appliance.ndmp.logcontext import carrying
 from appliance.ndmp.session import Poster
 from appliance.ndmp.states import DataEvent
 from appliance.ndmp.types import Address, Name
@@ -56,10 +57,15 @@ class OwnerService(DataService):
         log: Any = None,
         *,
         feed_tls: ssl.SSLContext | None,
+        ports: range | None = None,
     ) -> None:
-        """`feed_tls`: what a part that moves here comes in; None for plain TCP opened by token."""
+        """`feed_tls`: what a part that moves here comes in; None for plain TCP opened by token.
+
+        `ports`: what is listened on for it.
+        """
         super().__init__(poster, log)
         self._feed_tls = feed_tls
+        self._ports = ports
         self._node = node
         self._maps = maps
         self._peers = peers
@@ -69,8 +75,8 @@ class OwnerService(DataService):
 
     def listen(self) -> Address:
         """Listen for another owner's feed: a part moves from one file server to the other."""
-        listener = self._listener = feeds.FeedListener(self._peers.address, self._feed_tls)
-        worker = threading.Thread(target=self._accept, args=(listener,), daemon=True)
+        listener = self._listener = feeds.FeedListener(self._peers.address, self._feed_tls, self._ports)
+        worker = threading.Thread(target=carrying(self._accept), args=(listener,), daemon=True)
         self.poster.after_reply(worker.start)
         return listener.address()
 
@@ -86,6 +92,7 @@ class OwnerService(DataService):
         """Check the order of a part; refuse one made with another map, or for what is not there."""
         _check_butype(butype)
         part = o.PartOrder.from_env(self.env)
+        self.begin_job(part.job)
         place = self._resolve(part.path, part.generation)
         if place.junction.fileset != part.fileset or place.local != part.local_path:
             raise RefusalError(
@@ -105,19 +112,26 @@ class OwnerService(DataService):
     def recover(self, butype: bytes, names: Sequence[Name]) -> Callable[[], DataHaltReason]:
         """Check the targets: every one must be owned here, today."""
         _check_butype(butype)
-        if not names:
-            raise RefusalError(ErrorCode.ILLEGAL_ARGS, "an owner needs at least one name")
+        if not names or len(self.env.get(o.NAME, names)) != len(names):
+            raise RefusalError(ErrorCode.ILLEGAL_ARGS, "an owner needs names, and to know of each what it is")
+        self.begin_job(self.value(o.JOB).decode("ascii", "replace"))
         generation = int(self.value(o.GENERATION, b"0"))
         existing = existing_policy(self.value(o.EXISTING))
         with contextlib.ExitStack() as opened:
             targets = []
-            for name in names:
+            filesets: dict[bytes, int] = {}
+            said = self.env.get(o.NAME, [])
+            for number, name in enumerate(names):
                 place = self._resolve(name.destination_path, generation)
                 if self.value(o.MAKE_ROOT) == b"y":
                     self._make_root(Path(os.fsdecode(place.junction.local)))
-                root = self._open_root(place)
-                opened.callback(os.close, root)
-                targets.append(Target(name.original_path or b"/", root, place.relative))
+                # One descriptor a fileset: an nlist may be as long as a DMA likes.
+                root = filesets.get(place.junction.path, -1)
+                if root < 0:
+                    root = filesets[place.junction.path] = self._open_root(place)
+                    opened.callback(os.close, root)
+                entry, offset = o.name_of(said[number]) if said else (number, None)
+                targets.append(Target(name.original_path or b"/", root, place.relative, offset, entry))
             roots = opened.pop_all()
         self._stop.clear()
         stream = self._feed()
@@ -247,6 +261,18 @@ class OwnerService(DataService):
 
         return sink
 
+    def _source(self, stream: socket.socket) -> Callable[[memoryview], int]:
+        """What a restore reads from; a feed that breaks has ended early, which is no fault of a file."""
+
+        def source(view: memoryview) -> int:
+            try:
+                return stream.recv_into(view)
+            except OSError as error:
+                self.log.warning("feed broke", why=str(error))
+                return 0
+
+        return source
+
     def _restore(
         self,
         stream: socket.socket,
@@ -255,11 +281,13 @@ class OwnerService(DataService):
         existing: Existing,
         roots: contextlib.ExitStack,
     ) -> DataHaltReason:
-        reader = MemberReader(stream.recv_into)
+        reader = MemberReader(self._source(stream))
         observer = _RestoreLog(self)
         self.ask_for_image()
         with roots:
-            extractor = Extractor(reader, targets, observer, ExtractOptions(existing=existing))
+            second_pass = self.value(o.SECOND_PASS) == b"y"
+            options = ExtractOptions(existing=existing, second_pass=second_pass)
+            extractor = Extractor(reader, targets, observer, options)
             try:
                 extractor.run()
                 feeds.finish(stream)
@@ -272,6 +300,7 @@ class OwnerService(DataService):
         self.set_value(o.FILES, result.files)
         self.set_value(o.BYTES, result.data_bytes)
         self.set_value(o.PROBLEMS, result.problem_count)
+        self.env[o.LOST_LINK] = result.lost_links
         if result.kept:
             left = f"{self._node} left {result.kept} names that were there already as they are"
             self.message(LogType.NORMAL, f"{left} (existing: {existing.value})")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from appliance.gns.map import GnsMap, PathNotFoundError, is_at_or_below
-from appliance.ndmp.enums import ErrorCode
+from appliance.ndmp.enums import ALL_ONES, ErrorCode
 from appliance.ndmp.errors import RefusalError
 from appliance.ndmp.types import Name
 from appliance.text import show_path
@@ -25,11 +25,15 @@ def clean_path(path: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Wish:
-    """One nlist entry: `source` relative to the backup root, b"" for all; `target` a global path."""
+    """One nlist entry: `source` relative to the backup root, b"" for all; `target` a global path.
+
+    `fh_info` is where in the image the source's member stands, all ones when nobody knows.
+    """
 
     original: bytes
     source: bytes
     target: bytes
+    fh_info: int = ALL_ONES
 
 
 @dataclass
@@ -53,31 +57,32 @@ def wishes(names: Sequence[Name], fallback: bytes) -> list[Wish]:
             raise RefusalError(ErrorCode.ILLEGAL_ARGS, "a name holds a slash, or a destination is empty")
         target = name.destination_path + (b"/" + name.name if name.name else b"")
         source = clean_path(b"/" + name.original_path)
-        found.append(Wish(name.original_path, source.rstrip(b"/"), clean_path(b"/" + target)))
+        target = clean_path(b"/" + target)
+        found.append(Wish(name.original_path, source.rstrip(b"/"), target, name.fh_info))
     return found
 
 
-def routes(gns: GnsMap, wanted: Sequence[Wish]) -> list[OwnerRoutes]:
+def routes(gns: GnsMap, wanted: Sequence[Wish], *, recursive: bool = True) -> list[OwnerRoutes]:
     """Split wishes by the servers that own their targets today.
 
-    A junction below a target takes what would lie below it.  Raises RefusalError(FILE_NOT_FOUND) for a
-    target that nobody owns.
+    A junction below a target takes what would lie below it, if anything is restored below (`recursive`).
+    Raises RefusalError(FILE_NOT_FOUND) for a target that nobody owns.
     """
     owners: dict[str, OwnerRoutes] = {}
     for number, wish in enumerate(wanted):
-        for owner, source, target in _routes_of(gns, wish):
+        for owner, source, target in _routes_of(gns, wish, recursive):
             owners.setdefault(owner, OwnerRoutes(owner)).routes.append((number, source, target))
     return list(owners.values())
 
 
-def _routes_of(gns: GnsMap, wish: Wish) -> list[tuple[str, bytes, bytes]]:
+def _routes_of(gns: GnsMap, wish: Wish, recursive: bool) -> list[tuple[str, bytes, bytes]]:
     found = []
     try:
         junction = gns.resolve(wish.target).junction
         found.append((junction.owner, wish.source or b"/", wish.target))
     except PathNotFoundError as error:
         missing = str(error)
-    for junction in gns.junctions:
+    for junction in gns.junctions if recursive else ():
         if junction.path != wish.target and is_at_or_below(junction.path, wish.target):
             below = junction.path[len(wish.target.rstrip(b"/")) :]
             found.append((junction.owner, wish.source + below, junction.path))

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Sequence
 
 from appliance.fileserver import order as o
+from appliance.fileserver.direct import Access
 from appliance.fileserver.job import Job, JobContext, JobFailedError, JobTotals
 from appliance.fileserver.plan import OwnerRoutes, Wish
 from appliance.ndmp import extension as x
@@ -13,6 +14,7 @@ from appliance.ndmp import messages as m
 from appliance.ndmp.client import Client
 from appliance.ndmp.endpoint import Received
 from appliance.ndmp.enums import (
+    ALL_ONES,
     DataHaltReason,
     DataOperation,
     LogType,
@@ -23,6 +25,10 @@ from appliance.ndmp.enums import (
 from appliance.ndmp.errors import NdmpError, ReplyError
 from appliance.ndmp.types import Name, Pval
 from appliance.peers import ChannelSession, Event, FeedSession
+
+ALONE_POLLS = 2
+"""When every owner has failed the channel's halt follows, if it is why they did; or the connection server
+notices at the next header.  A mover that sends nothing more, during a tape change, is not waited for."""
 
 
 class _OwnerRun:
@@ -35,11 +41,18 @@ class _OwnerRun:
         self.halted: DataHaltReason | None = None
         self.feed_halted = False
         self.lost = False
+        self.told = 0
+        """LOG_FILE posts so far: they come in the order of the routes."""
 
     @property
     def done(self) -> bool:
         """Whether both its ends have ended."""
         return self.lost or (self.halted is not None and self.feed_halted)
+
+    @property
+    def failed(self) -> bool:
+        """Whether it takes nothing more, and did not finish."""
+        return self.lost or self.halted not in (None, DataHaltReason.SUCCESSFUL)
 
 
 class RestoreJob(Job):
@@ -52,14 +65,22 @@ class RestoreJob(Job):
         wanted: Sequence[Wish],
         routes: Sequence[OwnerRoutes],
         existing: bytes,
+        access: Access | None = None,
+        *,
+        second_pass: bool = False,
     ) -> None:
+        """`second_pass`: whether the DMA asks again for links whose data is not among what is restored."""
         super().__init__(context)
+        self._access = access or Access()
+        self._second_pass = second_pass
+        self.lost_links: list[bytes] = []
         self._generation = generation
         self._wanted = wanted
         self._routes = routes
         self._existing = existing
         self._runs: dict[str, _OwnerRun] = {}
         self._channel_halt: DataHaltReason | None = None
+        self._polls_alone = 0
         self._statuses: list[list[RecoveryStatus]] = [[] for _ in wanted]
         self.totals = JobTotals()
 
@@ -73,8 +94,8 @@ class RestoreJob(Job):
                 self._start_owner(held, routes)
             if not self._runs:
                 raise JobFailedError("no file server that owns a target could be reached")
-            self.context.channel.start(DataOperation.RECOVER, self._channel_routes())
-            while self._channel_halt is None or not all(run.done for run in self._runs.values()):
+            self.context.channel.start_recover(self._start_request())
+            while not self._is_over():
                 self._event(self.wait(self._poll))
             for run in self._runs.values():
                 self._collect(run)
@@ -83,16 +104,32 @@ class RestoreJob(Job):
         )
         with contextlib.suppress(NdmpError):
             self._poll()
+        if self._channel_halt in (None, DataHaltReason.SUCCESSFUL) and self.totals.skipped == len(
+            self._routes
+        ):
+            self.context.tell(LogType.ERROR, "the job failed: no file server finished its share")
+            return DataHaltReason.INTERNAL_ERROR
+        assert self._channel_halt is not None, "the loop ends without it only when nobody finished"
         return self._channel_halt
 
+    def _is_over(self) -> bool:
+        """Everything has ended, or nobody is left to whom the image could go."""
+        runs = self._runs.values()
+        if self._polls_alone >= ALONE_POLLS and all(run.failed for run in runs):
+            return True
+        return self._channel_halt is not None and all(run.done for run in runs)
+
     def statuses(self) -> list[tuple[bytes, RecoveryStatus]]:
-        """How each requested name ended: the worst of its owners; not found only if nobody found it."""
-        found = []
+        """How each requested name ended, once each: the worst of its targets and their owners.
+
+        A target is not found only if nobody found it.
+        """
+        worst: dict[bytes, RecoveryStatus] = {}
         for wish, statuses in zip(self._wanted, self._statuses, strict=True):
             known = [status for status in statuses if status is not RecoveryStatus.FAILED_NOT_FOUND]
-            default = RecoveryStatus.FAILED_NOT_FOUND
-            found.append((wish.original, max(known, default=default)))
-        return found
+            status = max(known, default=RecoveryStatus.FAILED_NOT_FOUND)
+            worst[wish.original] = max(status, worst.get(wish.original, RecoveryStatus.SUCCESSFUL))
+        return list(worst.items())
 
     def _start_owner(self, held: contextlib.ExitStack, routes: OwnerRoutes) -> None:
         context = self.context
@@ -103,7 +140,7 @@ class RestoreJob(Job):
             client = self._open_owner(routes.owner)
             held.enter_context(self.session(client))
             client.do(m.DataConnectRequest(address))
-            client.do(m.DataStartRecoverRequest(self._env(), self._names(routes), o.BUTYPE))
+            client.do(m.DataStartRecoverRequest(self._env(routes), self._names(routes), o.BUTYPE))
         except NdmpError as error:
             self.check_abort()
             self._skip(routes, f"{routes.owner} did not start: {error}")
@@ -116,23 +153,40 @@ class RestoreJob(Job):
         for number, _, _ in routes.routes:
             self._statuses[number].append(RecoveryStatus.FAILED_UNDEFINED_ERROR)
 
-    def _env(self) -> tuple[Pval, ...]:
+    def _env(self, routes: OwnerRoutes) -> tuple[Pval, ...]:
         return (
             Pval(b"TYPE", o.BUTYPE),
             Pval(o.JOB, self.context.name.encode()),
             Pval(o.GENERATION, b"%d" % self._generation),
             Pval(o.EXISTING, self._existing),
+            Pval(o.SECOND_PASS, b"y" if self._second_pass else b"n"),
+            *(
+                Pval(o.NAME, b"%d %d" % (number, self._offset(number, source)))
+                for number, source, _ in routes.routes
+            ),
         )
+
+    def _offset(self, number: int, source: bytes) -> int:
+        """Where in the image a route's own member stands; all ones when nobody knows."""
+        wish = self._wanted[number]
+        return wish.fh_info if source == (wish.source or b"/") else ALL_ONES
 
     @staticmethod
     def _names(routes: OwnerRoutes) -> tuple[Name, ...]:
         return tuple(Name(source, target) for _, source, target in routes.routes)
 
-    def _channel_routes(self) -> tuple[x.Route, ...]:
-        return tuple(
-            x.Route(number, source, run.feed.number)
+    def _start_request(self) -> x.ChannelStartRequest:
+        access = self._access
+        routes = tuple(
+            x.Route(number, source, run.feed.number, self._offset(number, source))
             for run in self._runs.values()
             for number, source, _ in run.routes.routes
+        )
+        # What is only for an owner that did not start is not read.
+        needed = {route.entry for route in routes}
+        places = tuple(place for number, place in enumerate(access.places) if number in needed)
+        return x.ChannelStartRequest(
+            DataOperation.RECOVER, routes, int(access.recursive), access.root, places, access.parts
         )
 
     def _open_owner(self, node: str) -> Client:
@@ -157,6 +211,9 @@ class RestoreJob(Job):
         session, since no silence on a feed is too long.
         """
         self.context.progress(self.context.channel.state().bytes_processed)
+        if all(run.failed for run in self._runs.values()):
+            self._polls_alone += 1
+            self.context.events.put(Event("poll", None))
         for run in self._runs.values():
             if run.halted is None and not run.lost:
                 try:
@@ -190,8 +247,8 @@ class RestoreJob(Job):
             raise JobFailedError("the connection server was lost")
         body = post.body()
         if isinstance(body, m.NotifyDataReadPost):
-            # The connection server needs the image: the DMA starts the mover.
-            self.context.poster.post(body)
+            # The connection server needs that part of the image: the DMA has the mover send it.
+            self.context.ask(body.offset, body.length)
         elif isinstance(body, m.NotifyDataHaltedPost):
             self._channel_halt = body.reason
 
@@ -215,10 +272,13 @@ class RestoreJob(Job):
                 run.feed.close()
         elif isinstance(body, m.NotifyDataHaltedPost):
             run.halted = body.reason
-        elif isinstance(body, m.LogFilePost):
-            for number, source, _ in run.routes.routes:
-                if source == body.name:
-                    self._statuses[number].append(body.recovery_status)
+            if body.reason is not DataHaltReason.SUCCESSFUL:
+                # It takes nothing more; whatever is only for it need not be read.
+                run.feed.close()
+        elif isinstance(body, m.LogFilePost) and run.told < len(run.routes.routes):
+            number, _, _ = run.routes.routes[run.told]
+            self._statuses[number].append(body.recovery_status)
+            run.told += 1
 
     def _collect(self, run: _OwnerRun) -> None:
         """An owner's totals; one that was lost, or did not end well, is named."""
@@ -227,9 +287,9 @@ class RestoreJob(Job):
             self._skip(run.routes, f"{run.client.peer} {how} during the restore")
             if run.lost:
                 return
-        env = {
-            pair.name: pair.value for pair in run.client.call(m.DataGetEnvRequest(), m.DataGetEnvReply).env
-        }
+        pairs = run.client.call(m.DataGetEnvRequest(), m.DataGetEnvReply).env
+        self.lost_links += [pair.value for pair in pairs if pair.name == o.LOST_LINK]
+        env = {pair.name: pair.value for pair in pairs}
         self.totals.bytes += int(env.get(o.BYTES, b"0"))
         self.totals.files += int(env.get(o.FILES, b"0"))
         self.totals.problems += int(env.get(o.PROBLEMS, b"0"))

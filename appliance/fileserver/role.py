@@ -8,11 +8,10 @@ import threading
 import structlog
 
 from appliance import tls
-from appliance.accounts import load_accounts
 from appliance.config import Cluster, FileServer, Ndmp, NodeConfig
-from appliance.configservice import ConfigService
+from appliance.dmaport import DmaPort, DmaRole, Shared
 from appliance.errors import SpanreelError
-from appliance.extensionservice import CAB, ECHO, Extensions, ExtensionService
+from appliance.extensionservice import CAB, CabService
 from appliance.fileserver.entry import EntryService
 from appliance.fileserver.environment import DUMP, TAR, HistoryForm
 from appliance.fileserver.gns_service import GnsService
@@ -23,6 +22,7 @@ from appliance.ndmp.enums import ButypeAttr
 from appliance.ndmp.messages import ButypeInfo, FsInfo
 from appliance.ndmp.server import NdmpServer
 from appliance.ndmp.session import Session
+from appliance.ndmp.sessions import Sessions
 from appliance.ndmp.types import Pval
 from appliance.peers import Peers, accept_peer
 from appliance.roles import FILE_SERVER
@@ -33,6 +33,8 @@ PULL_INTERVAL_S = 2.0
 _ATTRIBUTES = int(
     ButypeAttr.BACKUP_FILELIST
     | ButypeAttr.RECOVER_FILELIST
+    | ButypeAttr.BACKUP_DIRECT
+    | ButypeAttr.RECOVER_DIRECT
     | ButypeAttr.BACKUP_FH_FILE
     | ButypeAttr.BACKUP_FH_DIR
     | ButypeAttr.BACKUP_UTF8
@@ -53,12 +55,20 @@ BUTYPES = tuple(
 class FileServerRole:
     """Everything a file server runs."""
 
-    def __init__(self, config: NodeConfig) -> None:
-        """Raises SpanreelError for a configuration or a state folder that cannot be used."""
+    def __init__(
+        self, config: NodeConfig, sessions: Sessions | None = None, port: DmaPort | None = None
+    ) -> None:
+        """`sessions`, `port`: those of the whole process.
+
+        Raises SpanreelError for a configuration or a state folder that cannot be used.
+        """
         self._config = config
+        self.sessions = sessions or Sessions()
+        self._rules = config.section(Ndmp).data_rules
         self._peers = Peers(config)
         self._maps = MapService(config, lambda generation: pull(self._peers, generation))
-        self._accounts = load_accounts(config.section(Ndmp).accounts)
+        self._port = DmaPort(config, self.sessions) if port is None else port
+        self._port.join(DmaRole(self._dma, fs_info=_file_systems, butypes=lambda: BUTYPES, extensions=(CAB,)))
         self._tls = tls.server_context(config)
         self._feed_tls = self._tls if config.section(Cluster).feed == "tls" else None
         self._stop = threading.Event()
@@ -67,11 +77,17 @@ class FileServerRole:
 
     def start(self) -> list[tuple[str, int]]:
         """Listen on both ports; return the addresses.  Raises OSError when a port is in use."""
-        address = self._config.node.address
-        dma = NdmpServer((address, self._config.section(Ndmp).port), self._dma, accounts=self._accounts)
-        self._servers.append(dma)
-        cluster = NdmpServer((address, self._config.section(Cluster).port), self._cluster, tls=self._tls)
-        self._servers.append(cluster)
+        address, cluster = self._config.node.address, self._config.section(Cluster)
+        for_dmas = self._port.start()
+        self._servers.append(
+            NdmpServer(
+                (address, cluster.port),
+                self._cluster,
+                tls=self._tls,
+                sessions=self.sessions,
+                sessions_max=cluster.sessions_max,
+            )
+        )
         if self._config.section(FileServer).nfs:
             from appliance.gns.nfs import Projection
 
@@ -80,29 +96,43 @@ class FileServerRole:
             threading.Thread(target=self._keep_pulling, name="gns-pull", daemon=True).start()
         for server in self._servers:
             server.start()
-        return [server.address for server in self._servers]
+        return [for_dmas, *(server.address for server in self._servers)]
 
     def stop(self) -> None:
         """Stop listening, end all sessions, give up the map's store."""
         self._stop.set()
+        self._port.stop()
         for server in self._servers:
             server.stop()
         self._maps.close()
 
-    def _dma(self, session: Session, stream: socket.socket) -> None:
-        del stream
-        name = self._config.node.name
-        session.add(ConfigService(name, fs_info=_file_systems, butypes=lambda: BUTYPES))
-        entry = EntryService(session, self._maps, self._peers, session.log)
+    def _dma(self, session: Session, shared: Shared) -> None:
+        entry = EntryService(
+            session,
+            self._maps,
+            self._peers,
+            session.log,
+            user=lambda: (session.user, session.account),
+            rules=self._rules,
+            on_outcome=lambda outcome: self.sessions.count("jobs", outcome),
+            local=shared.local,
+            strict=self._config.section(Ndmp).profile == "strict",
+        )
         session.add(entry)
-        session.add(ExtensionService(Extensions((ECHO, CAB)), entry.prepare))
+        session.add(CabService(shared.extensions, entry.prepare))
 
     def _cluster(self, session: Session, stream: socket.socket) -> None:
         identity = accept_peer(stream, FILE_SERVER)
-        session.log = session.log.bind(node=identity.node)
+        session.node = identity.node
         session.add(
             OwnerService(
-                session, self._config.node.name, self._maps, self._peers, session.log, feed_tls=self._feed_tls
+                session,
+                self._config.node.name,
+                self._maps,
+                self._peers,
+                session.log,
+                feed_tls=self._feed_tls,
+                ports=self._rules.ports,
             )
         )
         session.add(GnsService(self._maps))

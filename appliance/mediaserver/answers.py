@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from appliance.mediaserver.libraries import Unit
 from appliance.ndmp.enums import ErrorCode
 from appliance.ndmp.errors import RefusalError
 from tape.errors import (
@@ -31,13 +32,14 @@ def code_of(error: TapeError) -> ErrorCode:
 
 
 @contextmanager
-def answering(log: Any, request: str) -> Iterator[None]:
-    """Turn device errors within the block into refusals, and log each with its sense in words.
+def answering(log: Any, request: str, unit: Unit) -> Iterator[None]:
+    """Turn device errors within the block into refusals; count each, and log it with its sense in words.
 
     `log` names drive and cartridge.  Raises RefusalError.
     """
     try:
         yield
     except TapeError as error:
+        unit.errors += 1
         log.warning("device error", request=request, why=str(error))
         raise RefusalError(code_of(error), str(error)) from error

@@ -48,6 +48,7 @@ class Unit:
 
     Attributes:
         lock: held for a command, or for several that belong together.
+        errors: failures of commands that were logged, since the start.
         moves: counts the cartridges carried to or from this drive by a DMA's commands; tgt gives no unit
             attention after that (tape.md, fault 11).
         last_seen: how the last session left the drive; None before the first.
@@ -58,6 +59,7 @@ class Unit:
         self.kind = kind
         self.serial = serial
         self.lock = threading.RLock()
+        self.errors = 0
         self.moves = 0
         self.last_seen: Whereabouts | None = None
         self._backend = backend
@@ -249,6 +251,11 @@ class Libraries:
     def scsi_info(self) -> tuple[m.DeviceInfo, ...]:
         """All changers, for CONFIG_GET_SCSI_INFO."""
         return tuple(library.changer.info() for library in self.libraries)
+
+    def figures(self) -> list[tuple[str, str, float]]:
+        """Errors of each device, by serial number."""
+        units = (unit for library in self.libraries for unit in (library.changer, *library.drives.values()))
+        return [("device errors", unit.serial, unit.errors) for unit in units]
 
     def close(self) -> None:
         """Give all devices up, once the sessions that have them have written their last filemarks."""

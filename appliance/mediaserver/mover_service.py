@@ -17,6 +17,8 @@ from typing import Any
 
 import structlog
 
+from appliance import feeds
+from appliance.local import LocalEnds
 from appliance.mediaserver.answers import answering
 from appliance.mediaserver.mover_restore import RestoreStream
 from appliance.mediaserver.mover_stream import BackupStream, MoverStream
@@ -36,7 +38,9 @@ from appliance.ndmp.enums import (
     TapeOpenMode,
 )
 from appliance.ndmp.errors import RefusalError
+from appliance.ndmp.networks import NO_RULES, DataRules
 from appliance.ndmp.session import Handler, Poster
+from appliance.ndmp.sessions import Status
 from appliance.ndmp.states import MOVER, Machine, MoverEvent
 from appliance.ndmp.types import Address
 from appliance.ndmp.xdr import Struct
@@ -48,6 +52,9 @@ RECORD_SIZE_DEFAULT = 10240
 
 CONNECTION_TIMEOUT_S = 2.0
 """A connection that the data server has reported is at most a network's delay and a thread's turn away."""
+
+LOCAL_READ_WAIT_S = 10.0
+"""A mover's thread counts the bytes that it sent within milliseconds, on a busy machine in a second."""
 
 WINDOW_FIRST = 4
 """From this version on the window is set before MOVER_LISTEN; in version 3 after it."""
@@ -96,10 +103,13 @@ class MoverService:
         *,
         strict: bool = False,
         version: Callable[[], int] = lambda: 4,
+        rules: DataRules = NO_RULES,
+        local: LocalEnds | None = None,
     ) -> None:
         """`address`: the node's own, where data connections are listened for and made from.
 
-        `version` tells what the session speaks: it is agreed on after the service is made.
+        `version` tells what the session speaks: it is agreed on after the service is made.  `local`: where
+        the session's DATA service is found, if it has one.
         """
         self.log = log or structlog.get_logger()
         self.machine: Machine[MoverState, MoverEvent] = Machine("MOVER", MOVER, MoverState.IDLE)
@@ -111,6 +121,11 @@ class MoverService:
         self._address = address
         self._strict = strict
         self._version = version
+        self.rules = rules
+        self._local = local
+        if local is not None:
+            local.serve_reads(self._read_for_local)
+        self._moved_before = 0
         self._stream: MoverStream | None = None
         # Streams that were aborted may still wait for their last SCSI command.
         self._streams: list[MoverStream] = []
@@ -140,6 +155,18 @@ class MoverService:
             stream.cancel()
         for stream in self._streams:
             stream.join()
+
+    def status(self) -> Status:
+        """For the list of sessions."""
+        now = self.variables
+        return {
+            "mover": {
+                "state": self.machine.state.name.lower(),
+                "mode": now.mode.name.lower(),
+                "bytes": now.bytes_moved,
+                "moved": self._moved_before + now.bytes_moved,
+            }
+        }
 
     # -- what a stream tells; each is ignored once another stream has taken its place ------------------
     def accepted(self, stream: MoverStream, peer: Address) -> bool:
@@ -266,20 +293,27 @@ class MoverService:
     def _listen(self, request: m.MoverListenRequest) -> m.MoverListenReply:
         self.machine.check(MoverEvent.LISTEN)
         self._check_start(request.mode, request.addr_type)
-        listener = dataconn.listen(self._address)
-        reply = m.MoverListenReply(connect_addr=dataconn.local_address(listener))
+        listener = dataconn.listen(self._address, ports=self.rules.ports)
+        address, token = dataconn.local_address(listener), b""
+        if self._local is not None and request.addr_type is AddressType.LOCAL:
+            token = feeds.new_token()
+            self._local.listen(dataconn.local_address(listener, feeds.token_env(token)))
+            address = Address()
         make = BackupStream if request.mode is MoverMode.READ else RestoreStream
-        self._begin(MoverEvent.LISTEN, request.mode, make(self, listener=listener))
-        return reply
+        self._begin(MoverEvent.LISTEN, request.mode, make(self, listener=listener, token=token))
+        return m.MoverListenReply(connect_addr=address)
 
     def _connect(self, request: m.MoverConnectRequest) -> m.MoverConnectReply:
         self.machine.check(MoverEvent.CONNECT)
         self._check_start(request.mode, request.addr.type)
         # There is no LISTEN here in which it could come later.
         self._need_window()
-        connection = dataconn.connect(request.addr, self._address)
+        if self._local is not None and request.addr.type is AddressType.LOCAL:
+            connection, peer = dataconn.connect(self._local.take(), self._address), Address()
+        else:
+            connection = dataconn.connect(request.addr, self._address, self.rules)
+            peer = dataconn.peer_address(connection)
         make = BackupStream if request.mode is MoverMode.READ else RestoreStream
-        peer = dataconn.peer_address(connection)
         self._begin(MoverEvent.CONNECT, request.mode, make(self, connection=connection))
         with self.lock:
             self.variables.address = peer
@@ -289,7 +323,7 @@ class MoverService:
         """What LISTEN and CONNECT need (draft, 3.6.2.3 and 3.6.2.4).  Raises RefusalError."""
         if mode not in (MoverMode.READ, MoverMode.WRITE):
             raise RefusalError(ErrorCode.ILLEGAL_ARGS, f"mode {mode.name}")
-        if kind is not AddressType.TCP:
+        if kind is not AddressType.TCP and (kind is not AddressType.LOCAL or self._local is None):
             raise RefusalError(ErrorCode.ILLEGAL_ARGS, f"{kind.name} is not offered")
         drive = self._check_drive(mode)
         self._default_record_size()
@@ -325,6 +359,12 @@ class MoverService:
         self._poster.after_reply(stream.start)
 
     def _read(self, request: m.MoverReadRequest) -> m.MoverReadReply:
+        stream = self._begin_read(request.offset, request.length)
+        self._poster.after_reply(stream.go)
+        return m.MoverReadReply()
+
+    def _begin_read(self, offset: int, length: int) -> RestoreStream:
+        """Note what is to be read; the stream that is returned starts by `go`.  Raises RefusalError."""
         if isinstance(self._stream, RestoreStream):
             self._await_connection()
         with self.lock:
@@ -332,16 +372,25 @@ class MoverService:
             stream = self._stream
             if not isinstance(stream, RestoreStream):
                 raise RefusalError(ErrorCode.ILLEGAL_STATE, "the mover writes tape; there is nothing to read")
-            if not request.length or request.offset + request.length > ALL_ONES:
-                raise RefusalError(
-                    ErrorCode.ILLEGAL_ARGS, f"part {request.offset}+{request.length} of the image"
-                )
+            if not length or offset + length > ALL_ONES:
+                raise RefusalError(ErrorCode.ILLEGAL_ARGS, f"part {offset}+{length} of the image")
             if self.variables.bytes_left:
                 raise RefusalError(ErrorCode.READ_IN_PROGRESS, "the read before is not finished")
-            self.variables.seek_position = request.offset
-            self.variables.bytes_left = request.length
-        self._poster.after_reply(stream.go)
-        return m.MoverReadReply()
+            self.variables.seek_position = offset
+            self.variables.bytes_left = length
+        return stream
+
+    def _read_for_local(self, offset: int, length: int) -> None:
+        """What MOVER_READ does, for the DATA service of this session, in its thread.
+
+        It may have the last byte of the read before in hand when the mover does not yet know that it sent it.
+        """
+        with self.lock:
+            self.lock.wait_for(self._read_is_over, LOCAL_READ_WAIT_S)
+        self._begin_read(offset, length).go()
+
+    def _read_is_over(self) -> bool:
+        return not self.variables.bytes_left or self.machine.state is not MoverState.ACTIVE
 
     def _continue(self, _: m.MoverContinueRequest) -> m.MoverContinueReply:
         self.machine.check(MoverEvent.CONTINUE)
@@ -389,6 +438,7 @@ class MoverService:
         with self.lock:
             self.machine.fire(MoverEvent.STOP)
             self._stream = None
+            self._moved_before += self.variables.bytes_moved
             self.variables = Variables()
         return m.MoverStopReply()
 
@@ -396,4 +446,4 @@ class MoverService:
         return self.machine.state in (MoverState.LISTEN, MoverState.ACTIVE)
 
     def _answering(self, request: str, drive: OpenDrive) -> Any:
-        return answering(drive.log.bind(cartridge=drive.barcode), request)
+        return answering(drive.log.bind(cartridge=drive.barcode), request, drive.unit)

@@ -11,20 +11,21 @@ import select
 import socket
 import threading
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from appliance import feeds
 from appliance.mediaserver.open_drive import OpenDrive
 from appliance.ndmp import dataconn
 from appliance.ndmp.enums import MoverHaltReason, MoverPauseReason
 from appliance.ndmp.errors import RefusalError
+from appliance.ndmp.logcontext import carrying
+from appliance.ndmp.networks import ANYWHERE
+from appliance.ndmp.types import Address
 from tape.errors import EndOfMediumError, TapeError
 
 if TYPE_CHECKING:
     from appliance.mediaserver.mover_service import MoverService
-
-LISTEN_TIMEOUT_S = 900.0
-"""A listener is an open door: whoever was announced comes within the time that a control connection waits
-for any reply, or not at all."""
 
 _STRAY_BYTES = 4096
 """What a data server sends on a restore's connection means nothing and is thrown away, so much at a time."""
@@ -47,8 +48,12 @@ class MoverStream(ABC):
         *,
         listener: socket.socket | None = None,
         connection: socket.socket | None = None,
+        token: bytes = b"",
     ) -> None:
-        """Give either a listener, from which one connection is taken, or a connection."""
+        """Give either a listener, from which one connection is taken, or a connection.
+
+        With a `token` only who says it is taken, wherever it comes from.
+        """
         self.service = service
         self.variables = service.variables
         self.record_size = service.record_size
@@ -56,13 +61,14 @@ class MoverStream(ABC):
         self.ended = False
         self._listener = listener
         self._socket = connection
+        self._token = token
         self._wake = os.eventfd(0, os.EFD_CLOEXEC)
         self._go = False
         self._called = False
         self._buffer: memoryview | None = None
         self._drive: OpenDrive | None = None
         self._mutex = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name="mover", daemon=True)
+        self._thread = threading.Thread(target=carrying(self._run), name="mover", daemon=True)
 
     # -- for the service -------------------------------------------------------------------------------
     def start(self) -> None:
@@ -123,22 +129,32 @@ class MoverStream(ABC):
         if listener is None:
             return
         try:
-            if not _readable(listener, LISTEN_TIMEOUT_S):
-                raise TimeoutError(f"nobody came within {LISTEN_TIMEOUT_S:g} s")
+            connection = self._take(listener)
             self._called = True
-            connection, _ = listener.accept()
         except OSError as error:
             if self.ended:
                 raise StreamEnded(None) from error
             self.log.warning("no data server connected to the mover", why=str(error))
             raise StreamEnded(MoverHaltReason.CONNECT_ERROR) from error
-        dataconn.tune(connection)
         with self._mutex:
             self._socket = connection
             self._listener = None
         listener.close()
-        if self.ended or not self.service.accepted(self, dataconn.peer_address(connection)):
+        peer = Address() if self._token else dataconn.peer_address(connection)
+        if self.ended or not self.service.accepted(self, peer):
             raise StreamEnded(None)
+
+    def _take(self, listener: socket.socket) -> socket.socket:
+        """The connection of the data server.  Raises OSError."""
+        rules = self.service.rules
+        if not self._token:
+            return dataconn.accept(listener, rules, lambda: self.ended)
+        rules = replace(rules, networks=ANYWHERE)
+        while True:
+            connection = dataconn.accept(listener, rules, lambda: self.ended)
+            if feeds.knows_token(connection, self._token):
+                return connection
+            connection.close()
 
     def _give_back(self) -> None:
         self._release_buffer()
@@ -224,6 +240,7 @@ class MoverStream(ABC):
     def medium_failed(self, error: Exception) -> StreamEnded:
         """The end of a stream whose drive failed, to be raised; logs the one line about it."""
         drive = self.drive()
+        drive.unit.errors += 1
         drive.log.error("mover stopped by the drive", cartridge=drive.barcode, why=str(error))
         return StreamEnded(MoverHaltReason.MEDIA_ERROR)
 
@@ -312,4 +329,4 @@ class BackupStream(MoverStream):
             self.variables.bytes_in_window += self.record_size
 
 
-__all__ = ["LISTEN_TIMEOUT_S", "BackupStream", "MoverStream", "StreamEnded"]
+__all__ = ["BackupStream", "MoverStream", "StreamEnded"]

@@ -1,53 +1,49 @@
-"""The role media-server: libraries, accounts, and a listener whose sessions have all its services."""
+"""The role media-server: libraries, and what it adds to the sessions of DMAs."""
 
 from __future__ import annotations
 
-import socket
-
-from appliance.accounts import load_accounts
 from appliance.config import MediaServer, Ndmp, NodeConfig
-from appliance.configservice import ConfigService
-from appliance.errors import InfrastructureError
-from appliance.extensionservice import ECHO, Extensions, ExtensionService
+from appliance.dmaport import DmaPort, DmaRole, Shared
 from appliance.mediaserver.libraries import Libraries
 from appliance.mediaserver.mover_service import MoverService
 from appliance.mediaserver.scsi_service import ScsiService
 from appliance.mediaserver.tape_service import TapeService
-from appliance.ndmp.server import NdmpServer, Setup
+from appliance.ndmp.networks import NO_RULES, DataRules
 from appliance.ndmp.session import Session
-from appliance.ndmp.states import SessionState
+from appliance.ndmp.sessions import Sessions
 
 
-def media_setup(libraries: Libraries, hostname: str, address: str, *, strict: bool = False) -> Setup:
-    """What gives each session of a media server its services.
+def media_role(
+    libraries: Libraries, address: str, *, strict: bool = False, rules: DataRules = NO_RULES
+) -> DmaRole:
+    """A media server's share in each session.
 
-    `address` is where data connections are listened for and made from; `strict` chooses the profile.
+    `address` is where data connections are listened for and made from, `rules` are the site's for them;
+    `strict` chooses the profile.
     """
 
-    def setup(session: Session, _: socket.socket) -> None:
+    def add(session: Session, shared: Shared) -> None:
         tape = TapeService(libraries, session.log, strict=strict)
-        session.add(
-            ConfigService(
-                hostname,
-                tapes=libraries.tape_info,
-                changers=libraries.scsi_info,
-                authorized=lambda: session.machine.state is SessionState.AUTHORIZED,
-            )
-        )
-        session.add(ExtensionService(Extensions((ECHO,))))
         scsi = ScsiService(libraries, session.log)
         if strict:
             # One device a session (draft, 3.3.1 and 3.4.1); DMAs want robot and drive in one.
             scsi.has_other_device = lambda: tape.opened is not None
             tape.has_other_device = lambda: scsi.is_open
-        session.add(scsi)
-        session.add(tape)
-        # Last, so that it is closed first: the stream lets go of the drive before the drive is closed.
-        session.add(
-            MoverService(session, tape, address, session.log, strict=strict, version=lambda: session.version)
+        mover = MoverService(
+            session,
+            tape,
+            address,
+            session.log,
+            strict=strict,
+            version=lambda: session.version,
+            rules=rules,
+            local=shared.local,
         )
+        # The mover last, so that it is closed first: the stream lets go of the drive before that is closed.
+        for service in (scsi, tape, mover):
+            session.add(service)
 
-    return setup
+    return DmaRole(add, tapes=libraries.tape_info, changers=libraries.scsi_info)
 
 
 class MediaServerRole:
@@ -56,32 +52,29 @@ class MediaServerRole:
     Raises ConfigurationError when a section is missing, accounts cannot be read or a library not be set up.
     """
 
-    def __init__(self, config: NodeConfig) -> None:
-        self._node = config.node
-        self._ndmp = config.section(Ndmp)
-        self._accounts = load_accounts(self._ndmp.accounts)
+    def __init__(
+        self, config: NodeConfig, sessions: Sessions | None = None, port: DmaPort | None = None
+    ) -> None:
+        """`sessions`, `port`: those of the whole process."""
+        self.sessions = sessions or Sessions()
+        self._port = DmaPort(config, self.sessions) if port is None else port
         self._libraries = Libraries.from_config(config.section(MediaServer).libraries)
-        self._server: NdmpServer | None = None
+        self.sessions.add_source(self._libraries.figures)
+        ndmp = config.section(Ndmp)
+        self._port.join(
+            media_role(
+                self._libraries,
+                config.node.address,
+                strict=ndmp.profile == "strict",
+                rules=ndmp.data_rules,
+            )
+        )
 
     def start(self) -> list[tuple[str, int]]:
-        """Listen at the node's address, and return it.
-
-        Raises InfrastructureError when that is not possible.
-        """
-        setup = media_setup(self._libraries, self._node.name, self._node.address)
-        try:
-            server = NdmpServer((self._node.address, self._ndmp.port), setup, accounts=self._accounts)
-        except OSError as error:
-            self._libraries.close()
-            where = f"{self._node.address} port {self._ndmp.port}"
-            raise InfrastructureError(f"media-server cannot listen on {where}: {error.strerror}") from error
-        self._server = server
-        server.start()
-        return [server.address]
+        """Listen at the node's address, and return it.  Raises OSError when the port is in use."""
+        return [self._port.start()]
 
     def stop(self) -> None:
         """Stop listening, end all sessions and give the devices up."""
-        if self._server is not None:
-            self._server.stop()
-            self._server = None
+        self._port.stop()
         self._libraries.close()

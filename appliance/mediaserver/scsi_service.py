@@ -18,6 +18,7 @@ from appliance.ndmp import messages as m
 from appliance.ndmp.enums import ErrorCode
 from appliance.ndmp.errors import RefusalError
 from appliance.ndmp.session import Handler
+from appliance.ndmp.sessions import Status
 from appliance.ndmp.xdr import Struct
 from tape.commands import MOVE_MEDIUM, name_of
 from tape.sense import Sense
@@ -50,6 +51,11 @@ class ScsiService:
         """Whether a changer is open in this session."""
         return self._open_changer is not None
 
+    def status(self) -> Status:
+        """For the list of sessions; nothing while no changer is open."""
+        opened = self._open_changer
+        return {"changer": {"state": "open", "device": opened[1].name}} if opened is not None else {}
+
     def close(self) -> None:
         """End of the session: give the changer back."""
         opened, self._open_changer = self._open_changer, None
@@ -66,7 +72,7 @@ class ScsiService:
         library, unit = self._libraries.changer(request.device)
         unit.claim(self)
         try:
-            with answering(self.log.bind(changer=unit.serial), "SCSI_OPEN"):
+            with answering(self.log.bind(changer=unit.serial), "SCSI_OPEN", unit):
                 transport = unit.open()
         except BaseException:
             unit.release(self)
@@ -107,7 +113,7 @@ class ScsiService:
         effect = cdb.checked(cdb.CHANGER, request.flags, request.cdb, request.datain_length, request.dataout)
         log = self.log.bind(changer=unit.serial)
         try:
-            with answering(log, f"SCSI_EXECUTE_CDB {name_of(request.cdb)}"):
+            with answering(log, f"SCSI_EXECUTE_CDB {name_of(request.cdb)}", unit):
                 done = transport.execute(
                     request.cdb,
                     data_out=request.dataout,

@@ -19,6 +19,7 @@ from appliance.ndmp import messages as m
 from appliance.ndmp.enums import ErrorCode, MtioOp, TapeOpenMode, TapeUnsupported
 from appliance.ndmp.errors import RefusalError
 from appliance.ndmp.session import Handler
+from appliance.ndmp.sessions import Status
 from appliance.ndmp.xdr import Struct
 from tape.commands import MAX_TRANSFER_6
 from tape.errors import BlankCheckError, FilemarkError, TapeError
@@ -62,6 +63,18 @@ class TapeService:
             m.TapeExecuteCdbRequest: self._execute_cdb,
         }
 
+    def status(self) -> Status:
+        """For the list of sessions; nothing while no drive is open."""
+        opened = self.opened
+        if opened is None:
+            return {}
+        facts = {
+            "device": opened.unit.name,
+            "mode": opened.mode.name.lower(),
+            "cartridge": opened.barcode or "",
+        }
+        return {"tape": {"state": "open", **facts}}
+
     def close(self) -> None:
         """End of the session: an implicit TAPE_CLOSE, whatever the drive says to it."""
         if self.opened is None:
@@ -69,6 +82,7 @@ class TapeService:
         try:
             self.opened.finish()
         except TapeError as error:
+            self.opened.unit.errors += 1
             self.opened.log.warning("device error", request="end of the session", why=str(error))
         self._release()
 
@@ -84,7 +98,7 @@ class TapeService:
         library, unit = self._libraries.drive(request.device)
         unit.claim(self)
         try:
-            with answering(self.log.bind(drive=unit.serial), "TAPE_OPEN"):
+            with answering(self.log.bind(drive=unit.serial), "TAPE_OPEN", unit):
                 opened = OpenDrive(library, unit, request.mode, self.log, strict=self._strict)
                 try:
                     opened.prepare()
@@ -226,7 +240,7 @@ class TapeService:
         return opened
 
     def _answering(self, request: str, opened: OpenDrive) -> Any:
-        return answering(opened.log.bind(cartridge=opened.barcode), request)
+        return answering(opened.log.bind(cartridge=opened.barcode), request, opened.unit)
 
 
 def _known(number: int | None) -> int:

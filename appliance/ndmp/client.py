@@ -64,6 +64,7 @@ class Client:
         self._waiting: dict[int, queue.SimpleQueue[Received | None]] = {}
         self._lost: str | None = None
         self._announced = VERSION_4.version
+        self._farewell = ""
         self._greeting: queue.SimpleQueue[m.NotifyConnectionStatusPost | None] = queue.SimpleQueue()
         threading.Thread(target=self._read, name=f"ndmp-client-{peer}", daemon=True).start()
 
@@ -241,6 +242,8 @@ class Client:
         except (OSError, NdmpError) as error:
             reason = f"the connection broke: {error}"
         finally:
+            if self._farewell:
+                reason = f"the peer ended the session: {self._farewell}"
             with self._lock:
                 self._lost = self._lost or reason
                 waiting = list(self._waiting.values())
@@ -258,7 +261,10 @@ class Client:
             if waiter is not None:
                 waiter.put(message)
         elif message.code == CODES[m.NotifyConnectionStatusPost][1]:
-            self._greeting.put(cast(m.NotifyConnectionStatusPost, message.body()))
+            status = cast(m.NotifyConnectionStatusPost, message.body())
+            if status.reason is ConnectionReason.SHUTDOWN:
+                self._farewell = status.text_reason.decode("utf-8", "replace")
+            self._greeting.put(status)
         else:
             self._on_post(message)
 

@@ -7,12 +7,19 @@ on control connections.
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
+import secrets
+import select
 import socket
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import structlog
 
 from appliance.ndmp.enums import AddressType, ErrorCode
 from appliance.ndmp.errors import RefusalError
+from appliance.ndmp.networks import NO_RULES, DataRules
 from appliance.ndmp.types import Address, Pval, TcpAddress
 
 CONNECT_TIMEOUT_S = 20.0
@@ -45,23 +52,63 @@ def tune(stream: socket.socket) -> None:
         stream.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER)
 
 
-def listen(host: str, backlog: int = 1) -> socket.socket:
-    """A listening socket on any free port of `host`.  Raises RefusalError(CONNECT)."""
-    try:
-        listener = socket.create_server((host, 0), backlog=backlog)
-    except OSError as error:
-        raise RefusalError(ErrorCode.CONNECT, f"cannot listen on {host}: {error}") from error
-    tune(listener)
-    return listener
+def listen(host: str, backlog: int = 1, ports: range | None = None) -> socket.socket:
+    """A listening socket on any free port of `host`, or on one of `ports`.  Raises RefusalError(CONNECT)."""
+    last: OSError | None = None
+    for port in _in_turn(ports) if ports else (0,):
+        try:
+            listener = socket.create_server((host, port), backlog=backlog)
+        except OSError as error:
+            last = error
+            if error.errno != errno.EADDRINUSE:
+                break
+        else:
+            tune(listener)
+            return listener
+    among = f" on a port from {ports.start} to {ports[-1]}" if ports else ""
+    raise RefusalError(ErrorCode.CONNECT, f"cannot listen on {host}{among}: {last}")
 
 
-def connect(address: Address, source: str) -> socket.socket:
-    """Connect to the first endpoint that answers, from `source`.
+def _in_turn(ports: range) -> Iterator[int]:
+    """All of them, from any on: two listeners in a row seldom try the same ones."""
+    first = secrets.randbelow(len(ports))
+    yield from ports[first:]
+    yield from ports[:first]
+
+
+def accept(
+    listener: socket.socket, rules: DataRules, ended: Callable[[], bool] = lambda: False
+) -> socket.socket:
+    """Take one connection, from a peer that the rules allow; one from elsewhere is closed at once.
+
+    The caller closes the listener.  Raises TimeoutError when nobody came in time, OSError when the listener
+    was shut.
+    """
+    deadline = time.monotonic() + rules.accept_timeout
+    poller = select.poll()
+    poller.register(listener, select.POLLIN)
+    while (left := deadline - time.monotonic()) > 0 and not ended():
+        if not poller.poll(left * 1000):
+            break
+        stream, peer = listener.accept()
+        if rules.networks.holds(peer[0]):
+            tune(stream)
+            return stream
+        stream.close()
+        structlog.get_logger().warning(
+            "data connection refused", peer=peer[0], why=f"it is outside data_networks ({rules.networks})"
+        )
+    raise TimeoutError(f"nobody connected within {rules.accept_timeout:g} s")
+
+
+def connect(address: Address, source: str, rules: DataRules = NO_RULES) -> socket.socket:
+    """Connect to the first endpoint that answers, of those that the rules allow, from `source`.
 
     Raises RefusalError: ILLEGAL_ARGS for an address that is not TCP, CONNECT when no endpoint answers.
     """
     if address.type is not AddressType.TCP or not address.tcp:
         raise RefusalError(ErrorCode.ILLEGAL_ARGS, f"a TCP address is needed, not {address.type.name}")
+    address = rules.within(address)
     last: OSError | None = None
     for endpoint in address.tcp:
         try:

@@ -7,7 +7,7 @@ Sent between nodes only, inside TLS; docs/extension.md describes each message.  
 from __future__ import annotations
 
 from appliance.ndmp.declare import post, reply, request
-from appliance.ndmp.enums import DataOperation, ErrorCode
+from appliance.ndmp.enums import ALL_ONES, DataOperation, ErrorCode
 from appliance.ndmp.types import Address
 from appliance.ndmp.xdr import U32, U64, Opaque, Struct, struct
 
@@ -66,20 +66,47 @@ class ChannelOpenReply(Struct):
 class Route(Struct):
     """Members at or below `source` (relative to the backup root, "/" for all) go to `feed`.
 
-    Among the routes of one nlist `entry` the longest source wins.
+    Among the routes of one nlist `entry` the longest source wins.  `offset` is where in the image the
+    source's own member is said to stand; all ones when that is not known.
     """
 
     entry: U32
     source: Opaque
     feed: U32
+    offset: U64 = ALL_ONES
+
+
+@struct
+class Place(Struct):
+    """The member of `source`, relative to the backup root, stands at `offset` of the image."""
+
+    offset: U64
+    source: Opaque
+
+
+@struct
+class Stretch(Struct):
+    """One part of the image: where, how long, and its path relative to the backup root."""
+
+    offset: U64
+    length: U64
+    path: Opaque
 
 
 @request(0x7FE00011)
 class ChannelStartRequest(Struct):
-    """Start relaying: feeds to channel (BACKUP), or channel to feeds by `routes` (RECOVER)."""
+    """Start relaying: feeds to channel (BACKUP), or channel to feeds by `routes` (RECOVER).
+
+    With `places` only these are read, and for directories, if `recursive`, what is below them; `parts` tells
+    where that is, when somebody knows.
+    """
 
     operation: DataOperation = DataOperation.BACKUP
     routes: tuple[Route, ...] = ()
+    recursive: U32 = 1
+    root: Opaque = b""
+    places: tuple[Place, ...] = ()
+    parts: tuple[Stretch, ...] = ()
 
 
 @reply(0x7FE00011)

@@ -9,23 +9,31 @@ import contextlib
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable
 
 import structlog
 
-from appliance.ndmp import dataconn
+from appliance.ndmp import dataconn, logcontext
 from appliance.ndmp import messages as m
+from appliance.ndmp.accounts import Accounts
 from appliance.ndmp.endpoint import Endpoint
 from appliance.ndmp.enums import ConnectionReason
 from appliance.ndmp.errors import NdmpError
 from appliance.ndmp.framing import RECEIVE_SIZE
-from appliance.ndmp.session import VERSION, Accounts, Session
+from appliance.ndmp.networks import ANYWHERE, Networks
+from appliance.ndmp.session import VERSION, Session
+from appliance.ndmp.sessions import LiveSession, Sessions, say_goodbye
+from appliance.ndmp.states import SessionState
 
 HANDSHAKE_TIMEOUT_S = 30.0
 """A stranger who connects and says nothing holds a thread no longer than this."""
 
+LOGIN_TIMEOUT_S = 300.0
+"""Who connects logs in within this, or is sent away: a stranger must not hold a session's place for ever."""
+
 SESSIONS_MAX = 256
-"""Control connections at once; one more is refused at once, so that a flood costs no threads."""
+"""Control connections at once, by default; one more is refused at once, so that a flood costs no threads."""
 
 ACCEPT_RETRY_S = 1.0
 """Pause after a failed accept: out of file descriptors, say, until a session ends."""
@@ -43,13 +51,24 @@ class NdmpServer:
         *,
         accounts: Accounts | None = None,
         tls: ssl.SSLContext | None = None,
+        sessions: Sessions | None = None,
+        sessions_max: int = SESSIONS_MAX,
+        allow: Networks = ANYWHERE,
     ) -> None:
-        """Raises OSError when the address cannot be listened on."""
+        """`sessions`: those of the whole process; `allow`: who may connect at all.
+
+        Raises OSError when the address cannot be listened on.
+        """
+        self.sessions = sessions or Sessions()
+        self._sessions_max = sessions_max
+        self._allow = allow
+        self._port = "ndmp" if tls is None else "cluster"
         self._setup = setup
         self._accounts = accounts
         self._tls = tls
         self._lock = threading.Lock()
         self._connections: set[socket.socket] = set()
+        self._live: set[LiveSession] = set()
         self._stopped = threading.Event()
         self._listener = socket.create_server(address, backlog=64)
         self.address: tuple[str, int] = self._listener.getsockname()[:2]
@@ -60,12 +79,15 @@ class NdmpServer:
         threading.Thread(target=self._accept, name="ndmp-accept", daemon=True).start()
 
     def stop(self) -> None:
-        """Stop listening and end every session."""
+        """Stop listening, and end every session once it was told so."""
         self._stopped.set()
         # close() alone would leave a thread blocked in accept() to take one more connection.
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        with self._lock:
+            live = list(self._live)
+        say_goodbye(live, "the server is shutting down")
         with self._lock:
             connections = list(self._connections)
         for connection in connections:
@@ -81,9 +103,13 @@ class NdmpServer:
                 self._log.error("no connection can be accepted", why=str(error))
                 self._stopped.wait(ACCEPT_RETRY_S)
                 continue
+            if not self._allow.holds(peer[0]):
+                self._refuse(
+                    connection, peer[0], "network", f"{peer[0]} is not in the list of who may connect"
+                )
+                continue
             if not self._hold(connection):
-                self._log.warning("connection refused: too many sessions", peer=peer[0])
-                self._refuse(connection)
+                self._refuse(connection, peer[0], "full", f"too many sessions: {self._sessions_max} are open")
                 continue
             name = f"{peer[0]}:{peer[1]}"
             threading.Thread(
@@ -93,28 +119,34 @@ class NdmpServer:
     def _hold(self, connection: socket.socket) -> bool:
         """Count a connection in, so that `stop` ends it; not when there are too many, or after `stop`."""
         with self._lock:
-            room = len(self._connections) < SESSIONS_MAX and not self._stopped.is_set()
+            room = len(self._connections) < self._sessions_max and not self._stopped.is_set()
             if room:
                 self._connections.add(connection)
             return room
 
-    def _refuse(self, connection: socket.socket) -> None:
+    def _refuse(self, connection: socket.socket, peer: str, reason: str, text: str) -> None:
         """Say why (draft-skardal-ndmpv4-04, 4.1.2) and close; inside TLS there is nobody to say it to yet."""
-        refusal = m.NotifyConnectionStatusPost(ConnectionReason.REFUSED, VERSION, b"too many sessions")
+        self.sessions.count("refusals", reason)
+        self._log.warning("connection refused", peer=peer, why=text)
+        refusal = m.NotifyConnectionStatusPost(ConnectionReason.REFUSED, VERSION, text.encode())
         with connection, contextlib.suppress(OSError):
             if self._tls is None:
                 connection.sendall(Endpoint().post(refusal))
 
     def _serve(self, connection: socket.socket, peer: str) -> None:
         stream = connection
+        number = self.sessions.new_id()
+        logcontext.note(session=number, peer=peer)
         try:
             dataconn.watch_peer(connection)
             if self._tls is not None:
                 connection.settimeout(HANDSHAKE_TIMEOUT_S)
-                stream = self._wrapped(self._tls, connection)
-            self._converse(stream, peer)
+                stream = wrapped = self._wrapped(self._tls, connection)
+                if not self._shakes_hands(wrapped):
+                    return
+            self._converse(stream, peer, number)
         except (OSError, NdmpError) as error:
-            self._log.info("connection ended", peer=peer, why=str(error))
+            self._log.info("connection ended", why=str(error))
         finally:
             with self._lock:
                 self._connections -= {connection, stream}
@@ -127,23 +159,63 @@ class NdmpServer:
             self._connections.discard(connection)
             self._connections.add(stream)
         if self._stopped.is_set():
+            with self._lock:
+                self._connections.discard(stream)
+            stream.close()
             raise ConnectionAbortedError("the server is stopping")
-        stream.do_handshake()
-        stream.settimeout(None)
         return stream
 
-    def _converse(self, stream: socket.socket, peer: str) -> None:
-        session = Session(_sender(stream), peer, self._accounts)
+    def _shakes_hands(self, stream: ssl.SSLSocket) -> bool:
+        """Whether the peer is a node: it shows a certificate that holds, and still does."""
         try:
-            self._setup(session, stream)
-            session.greet()
-            while not session.closed:
-                data = stream.recv(RECEIVE_SIZE)
-                if not data:
-                    break
-                session.receive(data)
+            stream.do_handshake()
+        except ssl.SSLError as error:
+            self.sessions.count("refusals", "certificate")
+            self._log.warning("connection refused: no node of this cluster", why=str(error))
+            return False
+        stream.settimeout(None)
+        return True
+
+    def _converse(self, stream: socket.socket, peer: str, number: str) -> None:
+        session = Session(_sender(stream), peer, self._accounts)
+        live = LiveSession(number, self._port, session, stream)
+        try:
+            if not self._set_up(session, stream):
+                return
+            with self._lock:
+                # At once, so that whoever was greeted is also told of the end; 40 bytes never block.
+                session.greet()
+                self._live.add(live)
+            self.sessions.add(live)
+            self._receive(session, stream)
         finally:
             session.close()
+            with self._lock:
+                self._live.discard(live)
+            self.sessions.remove(live)
+
+    def _set_up(self, session: Session, stream: socket.socket) -> bool:
+        """Give the session its services, unless the peer has no business here: it is told so."""
+        try:
+            self._setup(session, stream)
+        except NdmpError as error:
+            self.sessions.count("refusals", "role")
+            self._log.warning("connection refused", why=str(error))
+            session.post(m.NotifyConnectionStatusPost(ConnectionReason.REFUSED, VERSION, str(error).encode()))
+            return False
+        return True
+
+    def _receive(self, session: Session, stream: socket.socket) -> None:
+        login_by = time.monotonic() + LOGIN_TIMEOUT_S
+        awaiting_login = self._accounts is not None
+        while not session.closed:
+            if awaiting_login:
+                awaiting_login = session.machine.state is not SessionState.AUTHORIZED
+                stream.settimeout(max(0.001, login_by - time.monotonic()) if awaiting_login else None)
+            data = stream.recv(RECEIVE_SIZE)
+            if not data:
+                break
+            session.receive(data)
 
 
 def _sender(stream: socket.socket) -> Callable[[bytes], None]:

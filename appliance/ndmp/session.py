@@ -11,13 +11,13 @@ import dataclasses
 import secrets
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import structlog
 
-from appliance.ndmp import auth
+from appliance.ndmp import auth, logcontext
 from appliance.ndmp import messages as m
+from appliance.ndmp.accounts import Account, Accounts
 from appliance.ndmp.declare import CODES, REGISTRY, Kind
 from appliance.ndmp.dialect import VERSION_4
 from appliance.ndmp.endpoint import Endpoint, Received
@@ -75,20 +75,14 @@ class Poster(Protocol):
         """Run `action` once the reply to the request being handled is on its way."""
 
 
-@dataclass(frozen=True)
-class Accounts:
-    """Users of the DMA-facing port.  The clear password is needed: MD5 authentication is over it."""
-
-    passwords: Mapping[str, str]
-    allow_text: bool = False
-
-    def types(self) -> tuple[AuthType, ...]:
-        """The kinds of authentication on offer."""
-        return (AuthType.MD5, AuthType.TEXT) if self.allow_text else (AuthType.MD5,)
-
-
 class Session:
-    """Rules of one control connection.  `send` takes bytes for the peer and may block."""
+    """Rules of one control connection.  `send` takes bytes for the peer and may block.
+
+    Attributes:
+        user, account: who logged in, on the DMAs' port.
+        node: who showed its certificate, on the cluster's port; set by the role.
+
+    """
 
     def __init__(self, send: Callable[[bytes], None], peer: str, accounts: Accounts | None) -> None:
         """`accounts` None: the connection was authenticated by TLS, and roles are checked by the services."""
@@ -96,6 +90,8 @@ class Session:
         self.endpoint = Endpoint()
         self.machine: Machine[SessionState, SessionEvent] = Machine("session", SESSION, SessionState.GREETED)
         self.user = ""
+        self.account: Account | None = None
+        self.node = ""
         self.log = structlog.get_logger().bind(peer=peer)
         self._send = send
         self._sending = threading.Lock()
@@ -104,6 +100,7 @@ class Session:
         if accounts is not None:
             self.endpoint.limit(STRANGER_RECORD_MAX)
         self._services: list[Service] = []
+        self._last_status: dict[str, dict[str, object]] = {}
         self._handlers: dict[type[Struct], Handler] = {
             m.ConnectOpenRequest: self._open,
             m.ConnectClientAuthRequest: self._authenticate,
@@ -121,6 +118,11 @@ class Session:
     def version(self) -> int:
         """The version that is spoken."""
         return self.endpoint.dialect.version
+
+    @property
+    def auth_types(self) -> tuple[AuthType, ...]:
+        """The kinds of authentication on offer; none where TLS is the authentication."""
+        return self._accounts.types() if self._accounts is not None else ()
 
     def add(self, service: Service) -> None:
         """Give the session a service."""
@@ -162,7 +164,15 @@ class Session:
         self.machine.try_fire(SessionEvent.CLOSE)
         for service in reversed(self._services):
             service.close()
+        if self._services:
+            self._last_status = self.status()
         self._services.clear()
+
+    def status(self) -> dict[str, dict[str, object]]:
+        """What the services say of themselves (`sessions.Reporting`), in the end what they said last."""
+        reports = [getattr(service, "status", None) for service in list(self._services)]
+        found = {name: facts for report in reports if report for name, facts in report().items()}
+        return found or self._last_status
 
     def _request(self, message: Received) -> None:
         # What came along with CONNECT_OPEN, in one packet, is of the version that it chose.
@@ -239,7 +249,6 @@ class Session:
             raise RefusalError(ErrorCode.ILLEGAL_ARGS, f"version {request.protocol_version} is not spoken")
         self.machine.fire(SessionEvent.OPEN)
         self.endpoint.dialect = dialect
-        self.log = self.log.bind(version=dialect.version)
         return m.ConnectOpenReply()
 
     def _auth_attributes(self, request: m.ConfigGetAuthAttrRequest) -> m.ConfigGetAuthAttrReply:
@@ -251,22 +260,16 @@ class Session:
         return m.ConfigGetAuthAttrReply(server_attr=AuthAttr(AuthType.MD5, self._challenge))
 
     def _authenticate(self, request: m.ConnectClientAuthRequest) -> m.ConnectClientAuthReply:
-        data = request.auth_data
-        if self._accounts is None or data.type not in self._accounts.types():
-            raise RefusalError(ErrorCode.ILLEGAL_ARGS, f"{data.type.name} is not offered")
-        user = data.user.decode("utf-8", "replace")
-        password = self._accounts.passwords.get(user, "").encode()
+        if self._accounts is None:
+            raise RefusalError(ErrorCode.ILLEGAL_ARGS, "the certificate is the authentication here")
         challenge, self._challenge = self._challenge, b""
-        if data.type is AuthType.MD5:
-            good = bool(challenge) and auth.verify(password, challenge, data.digest)
-        else:
-            good = bool(password) and secrets.compare_digest(password, data.password)
-        if not good:
-            raise RefusalError(ErrorCode.NOT_AUTHORIZED, f"wrong user or password for {user!r}")
+        address = self.peer.rpartition(":")[0] or self.peer
+        self.account = self._accounts.login(address, request.auth_data, challenge)
+        user = request.auth_data.user.decode("utf-8", "replace")
         self.machine.fire(SessionEvent.AUTHORIZED)
         self.endpoint.limit(RECORD_LENGTH_MAX)
         self.user = user
-        self.log = self.log.bind(user=user)
+        logcontext.note(user=user)
         return m.ConnectClientAuthReply()
 
     def _authenticate_server(self, request: m.ConnectServerAuthRequest) -> m.ConnectServerAuthReply:
@@ -274,10 +277,9 @@ class Session:
 
         A clear password is never sent, and no authentication at all proves nothing.
         """
-        if self._accounts is None or request.client_attr.type is not AuthType.MD5:
+        if self.account is None or request.client_attr.type is not AuthType.MD5:
             raise RefusalError(ErrorCode.ILLEGAL_ARGS, "the server authenticates itself by MD5 only")
-        password = self._accounts.passwords[self.user].encode()
-        proof = auth.digest(password, request.client_attr.challenge)
+        proof = auth.digest(self.account.password.encode(), request.client_attr.challenge)
         return m.ConnectServerAuthReply(
             server_result=AuthData(AuthType.MD5, self.user.encode(), digest=proof)
         )

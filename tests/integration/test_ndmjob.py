@@ -290,6 +290,51 @@ def test_exclude_is_honoured(witness: Witness) -> None:
     assert {"/large", "/sparse", "/sym"} & names == {"/sym"}
 
 
+def read_kib(said: str) -> int:
+    """How much the mover had read when ndmjob last looked."""
+    return int(re.findall(r"MOVER: read (\d+)KB", said)[-1])
+
+
+def test_a_single_file_and_a_directory_by_their_index(witness: Witness) -> None:
+    """With `-E DIRECT=y` a file costs some records, and a directory is whole.
+
+    By itself ndmjob sends no DIRECT, and has the whole image read; it gives no table of parts back, so that
+    a directory costs what is behind it.
+    """
+    assert OKAY in witness.job("fs1", "-c", "-C", "/", "-I", "direct")
+    source = witness.tree(b"/")
+    restore = ("-x", "-C", "/restored/home", "-J", "direct", "-E", "DIRECT=y")
+    witness.clear()
+    said = witness.job("fs2", *restore, "/projects/large")
+    assert OKAY in said, said
+    assert "LOG_FILE messages: 1 OK, 0 ERROR, total 1 of 1" in said
+    assert witness.tree(RESTORED + b"/home")[b"/projects/large"][4] == source[b"/projects/large"][4]
+    assert read_kib(said) < 3_000_000 // 1024 + 2 * 64
+    scanned = witness.job("fs2", *restore[:-2], "/projects/large")
+    assert read_kib(scanned) > 2 * read_kib(said)
+    witness.clear()
+    said = witness.job("fs2", *restore, "/projects")
+    assert OKAY in said, said
+    assert "LOG_FILE messages: 1 OK, 0 ERROR, total 1 of 1" in said
+    found = witness.tree(RESTORED + b"/home")
+    whole = {path: facts for path, facts in source.items() if _is_below(path, b"/projects")}
+    assert len(whole) > 2 * 45
+    assert {path: facts for path, facts in found.items() if _is_below(path, b"/projects")} == whole
+
+
+def test_a_name_of_a_linked_file_by_its_index(witness: Witness) -> None:
+    """The index has the place of the data for each name: the second name alone brings it."""
+    assert OKAY in witness.job("fs2", "-c", "-C", "/projects", "-I", "linked")
+    witness.clear()
+    name = b"/d\xfc\xffr/" + b"n" * 120 + b"/deep/linked"
+    words = ("-C", "/restored/home", "-J", "linked", "-E", "DIRECT=y")
+    said = witness.job("fs1", "-x", *words, os.fsdecode(name))
+    assert OKAY in said, said
+    assert "LOG_FILE messages: 1 OK, 0 ERROR, total 1 of 1" in said
+    facts = witness.tree(RESTORED + b"/home")[name]
+    assert facts[4] == witness.tree(b"/projects")[name][4]
+
+
 def test_with_the_data_server_listening(witness: Witness) -> None:
     """The other direction of connecting: the mover comes to the connection server, for both jobs."""
     assert OKAY in witness.job("fs2", "-c", "-C", "/home", "-I", "swapped", "-o", "swap-connect")

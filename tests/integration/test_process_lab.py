@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
 
 from harness import topology as topologies
+from harness.nodeconfig import METRICS_PORT
 
 pytestmark = pytest.mark.process_lab
 
@@ -51,12 +53,17 @@ def test_two_labs_live_side_by_side(topology: Path, tmp_path: Path) -> None:
         for name in ("one", "two"):
             done = lab(state, "up", "--topology", str(topology), "--lab", name)
             assert done.returncode == 0, done.stderr
-        assert len(listeners()) == 9  # of lab one: six services, three relays; and the look sees them
+        # Of lab one: six services, four times figures, three relays; and the look sees them.
+        assert len(listeners()) == 13
         addresses = [
             json.loads(lab(state, "info", "--lab", name, "--json").stdout)["nodes"][0]["address"]
             for name in ("one", "two")
         ]
         assert addresses == [f"{SUBNET}11", "127.77.211.11"]
+        with urllib.request.urlopen(f"http://{addresses[0]}:{METRICS_PORT}/metrics", timeout=20) as reply:
+            assert b"spanreel_sessions" in reply.read()
+        sessions = lab(state, "exec", "--lab", "one", "fs1", "--", "spanreel", "session", "list", "--json")
+        assert (sessions.returncode, list(json.loads(sessions.stdout))) == (0, ["sessions"]), sessions.stderr
         assert lab(state, "down", "--lab", "one").returncode == 0
         jobs = lab(state, "exec", "--lab", "two", "backup1", "--", "spanreel", "jobs", "--json")
         assert (jobs.returncode, json.loads(jobs.stdout)) == (0, [])

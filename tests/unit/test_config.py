@@ -16,6 +16,8 @@ from appliance.config import NodeConfig, load, parse, read_accounts, read_passwo
 from appliance.config_examples import example
 from appliance.errors import ConfigurationError
 from appliance.files import replace_file
+from appliance.ndmp.accounts import Account
+from appliance.ndmp.networks import Networks
 from appliance.roles import FILE_SERVER, ROLES
 
 SOURCE = Path("node.toml")
@@ -91,10 +93,17 @@ def test_the_configuration_cannot_be_changed() -> None:
         ),
         ("schema = 1", "schema = 2", "schema: 2 must be 1"),
         ('"10.77.0.11"', '"fs1.example"', "node.address: 'fs1.example' must be an IPv4 address"),
+        ('"10.77.0.11:9700"', '"fs1:9700"', "node.metrics: 'fs1:9700' must be ADDRESS:PORT"),
+        ('"10.77.0.11:9700"', '"10.77.0.11"', "node.metrics: '10.77.0.11' must be ADDRESS:PORT"),
+        ("sessions_max = 256", "sessions_max = 0", "ndmp.sessions_max: 0 must be greater than or equal to 1"),
+        ('"20000-20999"', '"20999-20000"', "ndmp.data_ports: '20999-20000' must be two ports"),
+        ('"20000-20999"', '"1-99999"', "ndmp.data_ports: '1-99999' must be two ports"),
+        ('allow = ["10.77.0.0/24"]', 'allow = ["fs1"]', "ndmp.allow: ['fs1'] must be IPv4 networks such as"),
+        ("accept_timeout = 600", "accept_timeout = 0", "ndmp.accept_timeout: 0 must be greater than 0"),
         ('"/srv/gns"', '"gns"', "file_server.export_root: 'gns' must be an absolute path"),
         ('export_root = "/srv/gns"', "", "file_server.export_root: must be given when nfs is true"),
         ('name = "fs1"', 'name = "FS 1"', "node.name: 'FS 1' must match ^[a-z0-9]"),
-        ('"10.77.0.0/24"', '"a b"', "file_server.clients[0]: 'a b' must be a host"),
+        ('clients = ["10.77.0.0/24"]', 'clients = ["a b"]', "file_server.clients[0]: 'a b' must be a host"),
         ("schema = 1", "schema = ", "not TOML: Invalid value (at line 4"),
     ],
 )
@@ -191,12 +200,65 @@ def test_servers_and_their_passwords(tmp_path: Path) -> None:
         parse(text, SOURCE).section(config.BackupServer).server("fs9")
 
 
+def test_an_accounts_table_says_what_a_user_may(tmp_path: Path) -> None:
+    """Every right can be given by itself; paths are put in the form in which they are compared."""
+    file = tmp_path / "accounts.toml"
+    table = """[dma]
+password = "secret"
+text = true
+subtrees = ["/projects/", "/home"]
+restore = false
+networks = ["10.77.0.0/24"]
+"""
+    replace_file(file, table.encode(), mode=0o600)
+    networks = Networks(["10.77.0.0/24"])
+    assert read_accounts(file) == {
+        "dma": Account("secret", True, (b"/projects", b"/home"), restore=False, networks=networks)
+    }
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("subtree = ['/a']", "allowed here: password, text, subtrees, restore, networks"),
+        ("subtrees = ['a']", "must be an absolute global path"),
+        ("subtrees = ['/a/../b']", "must be an absolute global path"),
+        ("networks = ['10.77.0.1/24']", "must be IPv4 networks"),
+        ("networks = '10.77.0.1'", "must be a list of networks"),
+        ("restore = 'perhaps'", "restore: "),
+        ("password = 'secret two'", "not TOML"),
+    ],
+)
+def test_a_wrong_accounts_table_is_told_without_its_password(tmp_path: Path, line: str, said: str) -> None:
+    """The error names file, user and key, and shows no secret."""
+    file = tmp_path / "accounts.toml"
+    replace_file(file, f"[dma]\npassword = 'very secret'\n{line}\n".encode(), mode=0o600)
+    with pytest.raises(ConfigurationError) as error:
+        read_accounts(file)
+    assert said in str(error.value)
+    assert "accounts.toml" in str(error.value)
+    assert "secret" not in str(error.value)
+
+
+def test_data_connections_stay_where_dmas_are() -> None:
+    """Without data_networks the allow list holds for them; without either, everybody may."""
+    text = example([FILE_SERVER])
+    allow = 'allow = ["10.77.0.0/24"]'
+    wide = text.replace(allow, 'allow = ["10.77.0.0/24", "10.78.0.0/24"]')
+    cut = re.sub(r"(?m)^data_networks.*\n", "", wide)
+    bare = re.sub(r"(?m)^allow.*\n", "", cut)
+    found = [parse(each, SOURCE).section(config.Ndmp).data_rules for each in (wide, cut, bare)]
+    assert [rules.networks.holds("10.78.0.1") for rules in found] == [False, True, True]
+    assert [rules.networks.holds("192.0.2.1") for rules in found] == [False, False, True]
+    assert found[0].ports == range(20000, 21000)
+
+
 @pytest.mark.parametrize("content", ["spanreel", "spanreel = 3", 'spanreel = ""', "[spanreel]\na = 'b'"])
 def test_an_accounts_file_holds_users_and_passwords(tmp_path: Path, content: str) -> None:
     """Good accounts are read; anything else is refused by name."""
     file = tmp_path / "accounts.toml"
     replace_file(file, b'spanreel = "secret"\n"other user" = "x"\n', mode=0o600)
-    assert read_accounts(file) == {"spanreel": "secret", "other user": "x"}
+    assert read_accounts(file) == {"spanreel": Account("secret"), "other user": Account("x")}
     replace_file(file, content.encode(), mode=0o600)
     with pytest.raises(ConfigurationError, match=r"accounts\.toml: "):
         read_accounts(file)

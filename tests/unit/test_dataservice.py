@@ -117,7 +117,7 @@ class SlowListener(socket.socket):
         assert self.heard.wait(WAIT_S)
         if self._comer is None:
             raise OSError("closed")
-        return self._comer, None
+        return self._comer, ("127.0.0.1", 1)
 
 
 def test_a_listener_given_up_does_not_halt_the_next() -> None:

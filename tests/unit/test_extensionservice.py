@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from appliance.extensionservice import CAB, ECHO, Extensions, ExtensionService
+from appliance.extensionservice import CAB, ECHO, CabService, Extensions, ExtensionService
 from appliance.ndmp import messages as m
 from appliance.ndmp.enums import ErrorCode
 from appliance.ndmp.errors import NdmpError, RefusalError
@@ -22,11 +22,13 @@ class Talk:
 
     def __init__(self, *offered: m.ClassList) -> None:
         self.prepared: list[m.CabDataConnPrepareRequest] = []
-        self._service = ExtensionService(Extensions(offered or (ECHO, CAB)), self.prepared.append)
+        extensions = Extensions(offered or (ECHO, CAB))
+        services = ExtensionService(extensions), CabService(extensions, self.prepared.append)
+        self._handlers = {cls: handler for each in services for cls, handler in each.handlers().items()}
 
     def ask(self, request: Struct) -> Struct:
         """The reply."""
-        return self._service.handlers()[type(request)](request)
+        return self._handlers[type(request)](request)
 
     def error(self, request: Struct) -> ErrorCode:
         """The code with which a request is refused."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
 import socket
 import ssl
 import stat
@@ -11,12 +14,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import structlog
 
 from appliance import cli
 from appliance.config import NodeConfig, parse
 from appliance.config_examples import example
 from appliance.errors import ConfigurationError
 from appliance.pki import NodeRequest, create_authority, issue, parse_request
+from appliance.pki_register import renew, revoke
 from appliance.tls import (
     Identity,
     PeerError,
@@ -41,9 +46,10 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def _config(files: Path) -> NodeConfig:
+def _config(files: Path, revoked: Path | None = None) -> NodeConfig:
     text = example(["file-server"]).replace("/etc/spanreel/tls", str(files))
-    return parse(text, Path("node.toml"))
+    line = f'revoked = "{revoked}"\n' if revoked is not None else ""
+    return parse(re.sub(r"(?m)^revoked = .*\n", line, text), Path("node.toml"))
 
 
 def _connect(
@@ -182,6 +188,128 @@ def test_a_certificate_that_does_not_hold_is_refused(
             accepting.result()
 
 
+def _refused(server: ssl.SSLContext, client: ssl.SSLContext) -> str:
+    """Why the server turns a client away."""
+    left, right = socket.socketpair()
+    left.settimeout(TIMEOUT_SECONDS)
+    right.settimeout(TIMEOUT_SECONDS)
+    with ThreadPoolExecutor(1) as pool:
+        accepting = pool.submit(handshake, server, left, server_side=True)
+        with client.wrap_socket(right), pytest.raises(PeerError) as error:
+            accepting.result()
+    return str(error.value)
+
+
+def test_a_revoked_node_is_turned_away_without_a_restart(authority: Path, tmp_path: Path) -> None:
+    """Contexts made before read the list again when it changes; others are let in as before."""
+    files = issue(authority, tmp_path / "a", FS1)
+    lost = _config(issue(authority, tmp_path / "a", NodeRequest("lost", ("file-server",))))
+    good = _config(issue(authority, tmp_path / "a", CONN1))
+    revoked = tmp_path / "crl.pem"
+    shutil.copy(files / "crl.pem", revoked)
+    config = _config(files, revoked)
+    server, client = server_context(config), client_context(config)
+    for one in _connect(server, client_context(lost)):
+        one[0].close()
+    revoke(authority, "lost")
+    shutil.copy(authority / "crl.pem", revoked)
+    assert "certificate revoked" in _refused(server, client_context(lost))
+    # And the other way round: a revoked server is not spoken to.
+    with pytest.raises(PeerError, match="certificate revoked"):
+        _connect(server_context(lost), client)
+    for one in _connect(server, client_context(good)):
+        one[0].close()
+
+
+def test_a_broken_list_of_revoked_leaves_the_last_one(authority: Path, tmp_path: Path) -> None:
+    """A list that was copied half stops no cluster and lets no revoked node back in."""
+    files = issue(authority, tmp_path / "b", FS1)
+    lost = _config(issue(authority, tmp_path / "b", NodeRequest("gone", ("file-server",))))
+    good = _config(issue(authority, tmp_path / "b", CONN1))
+    revoke(authority, "gone")
+    revoked = tmp_path / "crl.pem"
+    shutil.copy(authority / "crl.pem", revoked)
+    server = server_context(_config(files, revoked))
+    for content in (b"", b"no list\n", (files / "ca.pem").read_bytes()):
+        revoked.write_bytes(content)
+        with structlog.testing.capture_logs() as lines:
+            assert "certificate revoked" in _refused(server, client_context(lost))
+        assert [line["event"] for line in lines] == ["the last list of revoked certificates stays"]
+        for one in _connect(server, client_context(good)):
+            one[0].close()
+
+
+def test_a_node_does_not_start_without_its_list_of_revoked(authority: Path, tmp_path: Path) -> None:
+    """A missing or foreign file is told with key and remedy, not taken for an empty list."""
+    files = issue(authority, tmp_path, FS1)
+    with pytest.raises(ConfigurationError, match=r"node\.toml: \[cluster\] revoked: cannot use .*crl\.pem"):
+        server_context(_config(files, tmp_path / "none" / "crl.pem"))
+    with pytest.raises(ConfigurationError, match="holds no list of revoked"):
+        server_context(_config(files, files / "ca.pem"))
+
+
+def test_renewing_keeps_key_roles_and_address(tmp_path: Path) -> None:
+    """The new certificate works with the key that lies on the node, and holds longer than the old one."""
+    authority = tmp_path / "ca"
+    create_authority(authority)
+    early = datetime.now(UTC) - timedelta(days=700)
+    files = issue(authority, tmp_path / "node", FS1, now=early)
+    renewed, until = renew(authority, tmp_path / "office", "fs1")
+    assert sorted(path.name for path in renewed.iterdir()) == ["ca.pem", "crl.pem", "node.pem"]
+    assert until > datetime.now(UTC) + timedelta(days=700)
+    shutil.copy(renewed / "node.pem", files / "node.pem")
+    config = _config(files)
+    (accepted, _), (connected, identity) = _connect(server_context(config), client_context(config))
+    with accepted, connected:
+        assert identity == Identity("fs1", frozenset({"file-server"}))
+        certificate = connected.getpeercert()
+        assert certificate is not None
+        assert ("IP Address", "10.77.0.11") in certificate["subjectAltName"]
+
+
+def test_a_revoked_key_is_not_renewed(authority: Path, tmp_path: Path) -> None:
+    """A node whose certificate was revoked comes back with a new key only."""
+    files = issue(authority, tmp_path, NodeRequest("fs7", ("file-server",)))
+    revoke(authority, "fs7")
+    with pytest.raises(ConfigurationError, match="--new-key"):
+        renew(authority, tmp_path, "fs7")
+    before = (files / "node.key").read_bytes()
+    renew(authority, tmp_path, "fs7", new_key=True)
+    assert (files / "node.key").read_bytes() != before
+    config = _config(files, authority / "crl.pem")
+    for one in _connect(server_context(config), client_context(config)):
+        one[0].close()
+
+
+def test_the_commands_renew_revoke_and_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One certificate is revoked by its number, all of a node by its name; unknown ones are told."""
+    authority, out = str(tmp_path / "ca"), str(tmp_path / "nodes")
+    assert cli.run(["ca", "init", "--out", authority]) == 0
+    assert (
+        cli.run(["ca", "issue", "--ca", authority, "--out", out, "fs1=file-server", "fs2=file-server"]) == 0
+    )
+    assert cli.run(["ca", "renew", "--ca", authority, "--out", out, "fs1"]) == 0
+    assert "restart it" in capsys.readouterr().out
+
+    def states() -> list[tuple[str, str]]:
+        assert cli.run(["ca", "list", "--ca", authority, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)["certificates"]
+        return sorted((each["name"], each["state"]) for each in found)
+
+    assert states() == [("fs1", "valid"), ("fs1", "valid"), ("fs2", "valid")]
+    assert cli.run(["ca", "list", "--ca", authority]) == 0
+    serial = next(line for line in capsys.readouterr().out.splitlines() if "fs1" in line).split()[-1]
+    assert cli.run(["ca", "revoke", "--ca", authority, serial.upper()]) == 0
+    assert "crl.pem to every node" in capsys.readouterr().out
+    assert states() == [("fs1", "revoked"), ("fs1", "valid"), ("fs2", "valid")]
+    assert cli.run(["ca", "revoke", "--ca", authority, "fs1"]) == 0
+    capsys.readouterr()
+    assert states() == [("fs1", "revoked"), ("fs1", "revoked"), ("fs2", "valid")]
+    assert cli.run(["ca", "revoke", "--ca", authority, "fs9"]) == 2
+    assert cli.run(["ca", "renew", "--ca", authority, "--out", out, "fs9"]) == 2
+    assert "fs9" in capsys.readouterr().err
+
+
 def test_a_clock_that_is_behind_still_accepts(authority: Path, tmp_path: Path) -> None:
     """A certificate made by a clock up to a day ahead is valid now."""
     early = issue(authority, tmp_path, FS1, now=datetime.now(UTC) + timedelta(hours=23))
@@ -233,7 +361,12 @@ def test_the_commands_make_a_cluster(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert cli.run([*issue_here, "fs1=file-server", "fs2=tape"]) == 2
     assert not out.exists()
     assert cli.run([*issue_here, "fs1=file-server@10.77.0.11", "conn1=connection-server"]) == 0
-    assert sorted(path.name for path in (out / "conn1").iterdir()) == ["ca.pem", "node.key", "node.pem"]
+    assert sorted(path.name for path in (out / "conn1").iterdir()) == [
+        "ca.pem",
+        "crl.pem",
+        "node.key",
+        "node.pem",
+    ]
     server_context(_config(out / "fs1"))
     assert cli.run(["ca", "issue", "--ca", str(tmp_path), "--out", str(out), "fs1=file-server"]) == 2
     assert "ca.key: cannot read" in capsys.readouterr().err

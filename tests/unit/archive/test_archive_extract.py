@@ -337,3 +337,23 @@ def test_no_descriptor_is_left_open_after_a_restore(tmp_path: Path) -> None:
     with pytest.raises(TruncatedArchiveError):
         extract(data[:-512], tmp_path / "out")
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+def test_many_targets_need_few_descriptors(tmp_path: Path) -> None:
+    """An nlist may be longer than a process may have files open."""
+    names = [b"d%04d/f" % number for number in range(3000)]
+    data = b"".join(member(name, b"0", b"x") for name in names) + END_OF_ARCHIVE
+    most = 0
+
+    class Counting(Recorder):
+        def restored(self, path: bytes, /) -> None:
+            nonlocal most
+            most = max(most, len(os.listdir("/proc/self/fd")))  # noqa: PTH208
+
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    with directory(tmp_path) as root:
+        targets = [Target(b"/" + name, root, b"to/" + name, entry=n) for n, name in enumerate(names)]
+        result = Extractor(MemberReader(source_of(data)), targets, Counting()).run()
+    assert (result.problems, result.files) == ([], 3000)
+    assert most < before + 100
+    assert all(source.members == 1 for source in result.sources)

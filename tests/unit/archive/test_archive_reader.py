@@ -72,6 +72,19 @@ def test_nothing_is_asked_for_before_it_is_needed(tmp_path: Path) -> None:
     assert reader.offset == 1 << 30
 
 
+def test_advancing_drops_what_lies_between(whole: bytes) -> None:
+    """Also the rest of a member, and no byte beyond: the member there is the next one."""
+    starts = [item.offset for item in MemberReader(source_of(whole))]
+    reader = MemberReader(source_of(whole))
+    first = reader.next()
+    assert first is not None
+    reader.advance(starts[-1])
+    assert (reader.offset, reader.data_left) == (starts[-1], 0)
+    last = reader.next()
+    assert last is not None
+    assert last.offset == starts[-1]
+
+
 def test_a_jump_with_bytes_left_is_refused(whole: bytes) -> None:
     """The next range may only begin when the one before is used up."""
     reader = MemberReader(source_of(whole))

@@ -16,7 +16,6 @@ from appliance.backupserver.peers import Context
 from appliance.backupserver.progress import Screen
 from appliance.config import MediaServer, NodeConfig, parse
 from appliance.mediaserver.libraries import Libraries
-from appliance.mediaserver.role import media_setup
 from appliance.ndmp import dataconn
 from appliance.ndmp import messages as m
 from appliance.ndmp.enums import (
@@ -34,6 +33,7 @@ from appliance.ndmp.server import NdmpServer
 from appliance.ndmp.session import Accounts, Handler, Poster
 from appliance.ndmp.types import FileName, FileStat, Name, Pval
 from appliance.ndmp.xdr import Struct
+from tests.unit.mediaserver.support import media_setup
 
 HOST = "127.0.0.1"
 WAIT_S = 30

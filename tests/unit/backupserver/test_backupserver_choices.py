@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import pytest
-from backupserver_support import store
+from backupserver_support import file, received, store
 
-from appliance.backupserver import jobs, media, nlist
+from appliance.backupserver import history, jobs, media, nlist
 from appliance.backupserver.backup import without_nested
 from appliance.backupserver.catalogue import Catalogue
 from appliance.backupserver.chooser import choose
@@ -165,6 +165,38 @@ def test_recover_environment_is_what_the_backup_returned() -> None:
     values = [(pair.name, pair.value) for pair in recover_environment(stored, b"/p", "newer")]
     assert values == [(b"FILESYSTEM", b"/p"), (b"X", b"\xff"), (b"EXISTING", b"newer")]
     assert recover_environment([], b"/q", "keep")[0].value == b"/q"
+
+
+def test_recover_environment_says_how_this_restore_is_done() -> None:
+    """What another restore was told is not repeated; DIRECT and the announced second pass are this one's."""
+    stored = [(b"DIRECT", b"n"), (b"RECURSIVE", b"n"), (b"SPANREEL_LOST_LINK", b"/l"), (b"FILESYSTEM", b"/")]
+    values = recover_environment(stored, b"/", "keep", direct=True, second_pass=True)
+    assert [(pair.name, pair.value) for pair in values] == [
+        (b"FILESYSTEM", b"/"),
+        (b"EXISTING", b"keep"),
+        (b"DIRECT", b"y"),
+        (b"SPANREEL_SECOND_PASS", b"y"),
+    ]
+
+
+def test_the_names_of_a_second_pass(catalogue: Catalogue) -> None:
+    """Each lost link goes where each name that holds it would have put it, by its place; others are named."""
+    job = jobs.create(catalogue, [b"/p"], "fs1", 0)
+    image = media.add_image(catalogue, job, 1, b"/p", 1024)
+    writer = history.HistoryWriter(catalogue.path, image.id, lambda text: pytest.fail(text.decode()))
+    files = (file(b"/d/l", node=7, offset=512), file(b"/l", node=7, offset=512))
+    writer.put(received(m.FhAddFilePost(files)))
+    writer.finish()
+    part = nlist.Part(image, (Name(b"/d", b"/to/d"), Name(b"", b"/all"), Name(b"/l", b"/to/single")))
+    again, unknown = nlist.second_pass(catalogue, part, [b"/d/l", b"/l", b"/d/l", b"/no"])
+    assert unknown == [b"/no"]
+    assert again.names == (
+        Name(b"/d/l", b"/to/d/l", node=7, fh_info=512),
+        Name(b"/d/l", b"/all/d/l", node=7, fh_info=512),
+        Name(b"/l", b"/all/l", node=7, fh_info=512),
+        Name(b"/l", b"/to/single", node=7, fh_info=512),
+    )
+    assert (again.first_place, part.first_place) == (512, None)
 
 
 def test_media_of_a_dead_job_are_known_as_unfinished(catalogue: Catalogue) -> None:

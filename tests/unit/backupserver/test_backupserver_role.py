@@ -10,6 +10,7 @@ from dma_support import site
 from appliance.backupserver import jobs, process, role
 from appliance.backupserver.catalogue import Catalogue
 from appliance.backupserver.jobs import Status
+from appliance.ndmp.sessions import Sessions
 
 WAIT_S = 20
 
@@ -28,7 +29,8 @@ def test_the_role_marks_dead_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(Catalogue, "reap", noted_reap)
     with site(tmp_path) as lab:
-        running = role.BackupServerRole(lab.config)
+        sessions = Sessions()
+        running = role.BackupServerRole(lab.config, sessions)
         assert running.start() == []
         with subprocess.Popen(["sleep", "60"]) as child:
             job = jobs.create(lab.catalogue, [b"/"], "fs1", 0)
@@ -41,6 +43,7 @@ def test_the_role_marks_dead_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             child.kill()
         assert reaped.wait(WAIT_S)
         assert jobs.get(lab.catalogue, job).status is Status.FAILED
+        assert sessions.counts() == {("catalogue jobs", "failed"): 1}
         assert lab.catalogue.connection.execute("SELECT count(*) FROM lease").fetchone()[0] == 0
         running.stop()
         running.stop()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import random
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -58,6 +59,8 @@ class Mover:
 
     connections: int = 0
     image: bytes = b""
+    sent: int = 0
+    reads: queue.SimpleQueue[m.NotifyDataReadPost | None] = field(default_factory=queue.SimpleQueue)
     _listener: socket.socket = field(default_factory=lambda: dataconn.listen("127.79.0.31"))
 
     @property
@@ -72,6 +75,11 @@ class Mover:
         """Send an image in a thread."""
         self.image = image
         return self._start(self._give)
+
+    def serve(self, image: bytes) -> threading.Thread:
+        """Send those parts of an image that `reads` asks for, in a thread; beyond the image's end, close."""
+        self.image = image
+        return self._start(self._serve)
 
     def _start(self, target: object) -> threading.Thread:
         thread = threading.Thread(target=target, daemon=True)  # type: ignore[arg-type]
@@ -101,6 +109,15 @@ class Mover:
             stream.shutdown(socket.SHUT_WR)
             stream.recv(1)
 
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError), self._accept() as stream:
+            while (read := self.reads.get()) is not None:
+                part = self.image[read.offset : read.offset + read.length]
+                stream.sendall(part)
+                self.sent += len(part)
+                if len(part) < read.length:
+                    return
+
 
 @dataclass
 class Dma:
@@ -113,6 +130,7 @@ class Dma:
     files: list[m.LogFilePost] = field(default_factory=list)
     reads: list[m.NotifyDataReadPost] = field(default_factory=list)
     tree: list[m.FhAddDirPost | m.FhAddNodePost] = field(default_factory=list)
+    on_read: Callable[[m.NotifyDataReadPost], None] = lambda _: None
 
     def await_halt(self) -> DataHaltReason:
         """Collect posts up to the halt."""
@@ -132,6 +150,7 @@ class Dma:
                 self.files.append(body)
             elif isinstance(body, m.NotifyDataReadPost):
                 self.reads.append(body)
+                self.on_read(body)
         raise AssertionError("the session ended before the halt")
 
     def env(self) -> dict[bytes, bytes]:
@@ -235,6 +254,32 @@ class Cluster:
         giving.join(WAIT_S)
         assert dma.reads[:1] == [m.NotifyDataReadPost(0, ALL_ONES)]
         return dma, reason
+
+    def start_direct(self, entry: str, image: bytes, *names: Name, **env: bytes) -> tuple[Dma, Mover]:
+        """Start a restore by direct access; the DMA serves reads."""
+        dma, mover = self.dma(entry), self.mover()
+        mover.serve(image)
+        dma.on_read = mover.reads.put
+        dma.client.do(m.DataConnectRequest(mover.address))
+        pairs = tuple(Pval(name.encode(), value) for name, value in {"DIRECT": b"y", **env}.items())
+        dma.client.do(m.DataStartRecoverRequest(pairs, names, b"tar"))
+        return dma, mover
+
+    def direct(
+        self, entry: str, image: bytes, *names: tuple[bytes, bytes, int], **env: bytes
+    ) -> tuple[Dma, Mover, DataHaltReason]:
+        """A restore by direct access of (original path, destination, fh_info), to its end.
+
+        What holds for the reads of all of them is checked.
+        """
+        nlist = (Name(original, target, fh_info=at) for original, target, at in names)
+        dma, mover = self.start_direct(entry, image, *nlist, **env)
+        reason = dma.await_halt()
+        mover.reads.put(None)
+        offsets = [read.offset for read in dma.reads]
+        assert offsets == sorted(offsets)
+        assert all(read.length < ALL_ONES or not read.offset for read in dma.reads)
+        return dma, mover, reason
 
 
 def _free_ports() -> list[int]:

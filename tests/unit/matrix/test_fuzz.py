@@ -18,7 +18,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from appliance.mediaserver.role import media_setup
 from appliance.ndmp import auth
 from appliance.ndmp import messages as m
 from appliance.ndmp.client import Client
@@ -31,7 +30,7 @@ from appliance.ndmp.types import AuthData
 from appliance.ndmp.xdr import Struct
 from tests.unit.matrix import test_data_matrix
 from tests.unit.matrix.talks import ACCOUNTS, PASSWORD, USER, WAIT_S, Direct
-from tests.unit.mediaserver.support import CARTRIDGES, Site
+from tests.unit.mediaserver.support import CARTRIDGES, Site, media_setup
 from tests.unit.ndmp.ndmp_support import structures
 
 SESSIONS = 150

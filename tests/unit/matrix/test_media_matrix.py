@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from appliance.mediaserver.role import media_setup
 from appliance.ndmp import dataconn
 from appliance.ndmp import messages as m
 from appliance.ndmp.enums import (
@@ -32,7 +31,7 @@ from appliance.ndmp.xdr import Struct
 from tape.commands import READ_6
 from tests.unit.matrix.cells import Cell, cells
 from tests.unit.matrix.talks import TALKS, WAIT_S, Talk
-from tests.unit.mediaserver.support import CARTRIDGES, CHANGER, DRIVE, Site
+from tests.unit.mediaserver.support import CARTRIDGES, CHANGER, DRIVE, Site, media_setup
 
 RECORD = 512
 NOBODY = Address(AddressType.TCP, (TcpAddress(0x7F000001, 1),))

@@ -9,15 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from appliance.dmaport import session_setup
 from appliance.mediaserver.backends import ModelBackend
 from appliance.mediaserver.libraries import Libraries, Library
-from appliance.mediaserver.role import media_setup
+from appliance.mediaserver.role import media_role
 from appliance.ndmp import dataconn
 from appliance.ndmp import messages as m
 from appliance.ndmp.client import Client
 from appliance.ndmp.enums import ErrorCode, MoverMode, MtioOp, TapeOpenMode
 from appliance.ndmp.errors import ReplyError
-from appliance.ndmp.server import NdmpServer
+from appliance.ndmp.networks import NO_RULES, DataRules
+from appliance.ndmp.server import NdmpServer, Setup
 from appliance.ndmp.session import Accounts
 from appliance.ndmp.xdr import Struct
 from tape.changer import Changer
@@ -35,6 +37,13 @@ DRIVE = b"drive:DRV1"
 CHANGER = b"changer:CHG1"
 
 Post = TypeVar("Post", bound=Struct)
+
+
+def media_setup(
+    libraries: Libraries, hostname: str, address: str, *, strict: bool = False, rules: DataRules = NO_RULES
+) -> Setup:
+    """What gives each session the services of a media server and no more."""
+    return session_setup(hostname, [media_role(libraries, address, strict=strict, rules=rules)])
 
 
 @dataclass(frozen=True)

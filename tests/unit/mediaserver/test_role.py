@@ -14,8 +14,9 @@ from appliance.mediaserver.libraries import Libraries, Library
 from appliance.mediaserver.role import MediaServerRole
 from appliance.ndmp import messages as m
 from appliance.ndmp.client import Client
-from appliance.ndmp.enums import ErrorCode, TapeOpenMode
+from appliance.ndmp.enums import AuthType, ErrorCode, TapeOpenMode
 from appliance.ndmp.errors import ReplyError
+from appliance.ndmp.types import AuthData
 from tape.commands import MOVE_MEDIUM
 from tape.model import dump
 from tape.transport import ScsiStatus
@@ -75,6 +76,30 @@ def test_a_configured_node_serves_its_library(tmp_path: Path) -> None:
     assert [info.caplist[0].device for info in tapes] == [b"drive:DRV1", b"drive:DRV2"]
     assert [info.caplist[0].device for info in changers] == [b"changer:CHG1"]
     assert {info.model.split()[0] for info in (*tapes, *changers)} == {b"SPANREEL"}
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_clear_text_is_offered_where_the_configuration_says_so(tmp_path: Path, text: bool) -> None:
+    """What CONFIG_GET_SERVER_INFO lists is what a login may use."""
+    config = configuration(tmp_path, free_port())
+    assert config.ndmp is not None
+    config = config.model_copy(update={"ndmp": config.ndmp.model_copy(update={"text": text})})
+    role = MediaServerRole(config)
+    (address,) = role.start()
+    data = AuthData(AuthType.TEXT, b"dma", b"secret")
+    try:
+        with Client.connect(address) as client:
+            client.open()
+            info = client.call(m.ConfigGetServerInfoRequest(), m.ConfigGetServerInfoReply)
+            if text:
+                client.do(m.ConnectClientAuthRequest(data))
+            else:
+                with pytest.raises(ReplyError, match="ILLEGAL_ARGS"):
+                    client.do(m.ConnectClientAuthRequest(data))
+    finally:
+        role.stop()
+    assert (AuthType.TEXT in info.auth_types) is text
+    assert AuthType.MD5 in info.auth_types
 
 
 def test_stopping_frees_port_and_library(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import queue
 import socket
 import threading
@@ -10,17 +11,23 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
+import structlog
 from ndmp_support import headers, record
 
+from appliance import logs
+from appliance.ndmp import auth
 from appliance.ndmp import messages as m
 from appliance.ndmp import server as server_module
+from appliance.ndmp import sessions as sessions_module
 from appliance.ndmp.client import Client
 from appliance.ndmp.declare import CODES
 from appliance.ndmp.endpoint import Endpoint
-from appliance.ndmp.enums import ConnectionReason, DataHaltReason, ErrorCode, LogType
+from appliance.ndmp.enums import AuthType, ConnectionReason, DataHaltReason, ErrorCode, LogType
 from appliance.ndmp.errors import ConnectionLostError, RemoteFaultError, ReplyError
+from appliance.ndmp.networks import Networks
 from appliance.ndmp.server import NdmpServer
 from appliance.ndmp.session import Accounts, Session
+from appliance.ndmp.types import AuthData
 from appliance.ndmp.xdr import Struct
 
 WAIT_S = 20
@@ -64,9 +71,9 @@ class FakeService:
 class Running:
     """A server and what its sessions were given."""
 
-    def __init__(self, accounts: Accounts | None = None) -> None:
+    def __init__(self, accounts: Accounts | None = None, **options: Any) -> None:
         self.services: queue.SimpleQueue[FakeService] = queue.SimpleQueue()
-        self.server = NdmpServer((HOST, 0), self._setup, accounts=accounts)
+        self.server = NdmpServer((HOST, 0), self._setup, accounts=accounts, **options)
         self.server.start()
 
     def _setup(self, session: Session, stream: socket.socket) -> None:
@@ -197,7 +204,9 @@ def test_a_lost_connection_wakes_whoever_waits(running: Running) -> None:
     caller.start()
     assert service.entered.wait(WAIT_S)
     running.server.stop()
-    assert "server: the peer closed the connection" in str(outcome.get(timeout=WAIT_S))
+    assert "server: the peer ended the session: the server is shutting down" in str(
+        outcome.get(timeout=WAIT_S)
+    )
     caller.join(WAIT_S)
     assert lost.wait(WAIT_S)
     assert client.posts.get(timeout=WAIT_S) is None
@@ -248,10 +257,9 @@ def test_a_strangers_garbage_ends_that_session_only(running: Running, garbage: b
         client.do(m.DataStopRequest(), timeout=WAIT_S)
 
 
-def test_one_session_too_many_is_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_session_too_many_is_refused_with_the_reason() -> None:
     """It is told REFUSED and why, the others go on, and its place is free again once one ends."""
-    monkeypatch.setattr(server_module, "SESSIONS_MAX", 2)
-    running = Running()
+    running = Running(sessions_max=2)
     with running.client() as client, running.client() as other:
         running.service()
         second = running.service()
@@ -381,3 +389,152 @@ def test_a_peer_without_power_is_noticed_in_minutes() -> None:
                 assert idle + every * probes <= 120
     finally:
         server.stop()
+
+
+def test_stop_tells_every_session_first() -> None:
+    """CONNECTION_STATUS(SHUTDOWN) with a text is the last post before the end (draft, 4.1.2)."""
+    running = Running()
+    with running.stranger() as stream:
+        running.service()
+        read_exactly(stream, 40)
+        running.server.stop()
+        (post,) = Endpoint().receive(read_all(stream))
+    assert post.body() == m.NotifyConnectionStatusPost(
+        ConnectionReason.SHUTDOWN, 4, b"the server is shutting down"
+    )
+
+
+def test_a_peer_that_does_not_read_does_not_hold_up_the_stop(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its session ends as all others do, though not a byte more can be sent to it."""
+    monkeypatch.setattr(sessions_module, "FAREWELL_S", 0.2)
+    with running.stranger():
+        service = running.service()
+        filler = threading.Thread(target=_post_until_blocked, args=(service.session,), daemon=True)
+        filler.start()
+        running.server.stop()
+        assert service.closed.wait(WAIT_S)
+        filler.join(WAIT_S)
+        assert not filler.is_alive()
+
+
+def _post_until_blocked(session: Session) -> None:
+    while not session.closed:
+        session.post(m.LogMessagePost(LogType.NORMAL, 0, bytes(1 << 20)))
+
+
+def test_who_is_not_allowed_is_refused_with_the_reason() -> None:
+    """A peer outside the list hears REFUSED, one line is logged, and it costs no session."""
+    running = Running(allow=Networks(["127.0.0.2"]))
+    with structlog.testing.capture_logs() as lines, running.stranger() as stream:
+        (post,) = Endpoint().receive(read_all(stream))
+    body = post.body()
+    assert isinstance(body, m.NotifyConnectionStatusPost)
+    assert (body.reason, body.text_reason) == (
+        ConnectionReason.REFUSED,
+        b"127.0.0.1 is not in the list of who may connect",
+    )
+    assert [(line["event"], line["peer"]) for line in lines] == [("connection refused", HOST)]
+    assert running.server.sessions.counts() == {("refusals", "network"): 1}
+    with Client.connect(running.server.address, source="127.0.0.2") as client:
+        client.do(m.DataAbortRequest())
+    running.server.stop()
+
+
+def test_a_session_is_listed_while_it_lives(running: Running) -> None:
+    """Id, peer, port, version and state are there from the first request to the end."""
+    with running.client() as client:
+        client.do(m.DataAbortRequest())
+        (live,) = running.server.sessions.all()
+        told = live.describe()
+    assert (told["port"], told["version"], told["state"]) == ("ndmp", 4, "open")
+    assert told["peer"] == live.session.peer
+    assert live.gone.wait(WAIT_S)
+    assert running.server.sessions.all() == []
+
+
+def test_a_session_that_is_cut_gives_everything_back(running: Running) -> None:
+    """Cutting one session off is to its services as if the peer were gone; others go on."""
+    with running.client() as victim, running.client() as other:
+        services = [running.service(), running.service()]
+        other.do(m.DataAbortRequest())
+        first = next(
+            live for live in running.server.sessions.all() if live.session.peer.endswith(f":{_port(victim)}")
+        )
+        first.cut()
+        assert first.gone.wait(WAIT_S)
+        assert sorted(service.closed.is_set() for service in services) == [False, True]
+        other.do(m.DataAbortRequest())
+
+
+def _port(client: Client) -> int:
+    port: int = client._stream.getsockname()[1]
+    return port
+
+
+def test_who_never_logs_in_is_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Strangers do not hold the places of sessions for ever; who has logged in may be silent."""
+    monkeypatch.setattr(server_module, "LOGIN_TIMEOUT_S", 0.5)
+    running = Running(Accounts({"dma": PASSWORD}))
+    with running.client() as client, running.stranger() as stream:
+        client.login("dma", PASSWORD)
+        assert len(headers(read_all(stream))) == 1
+        client.do(m.DataAbortRequest())
+    running.server.stop()
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_no_secret_is_ever_logged(good: bool) -> None:
+    """Logins by digest and by clear text leave users in the log, and neither password nor digest."""
+    output = io.StringIO()
+    try:
+        logs.setup("debug", output)
+        password = "a very secret word"
+        accounts = Accounts({"dma": password if good else "another"}, allow_text=True, wait=lambda _: None)
+        running = Running(accounts)
+        with running.client() as client:
+            client.open()
+            attributes = client.call(m.ConfigGetAuthAttrRequest(AuthType.MD5), m.ConfigGetAuthAttrReply)
+            digest = auth.digest(password.encode(), attributes.server_attr.challenge)
+            for data in (
+                AuthData(AuthType.MD5, b"dma", b"", digest),
+                AuthData(AuthType.TEXT, b"dma", password.encode()),
+            ):
+                client.ask(m.ConnectClientAuthRequest(data))
+            client.ask(m.TapeReadRequest(1))
+        running.server.stop()
+    finally:
+        structlog.reset_defaults()
+    text = output.getvalue()
+    assert "TapeReadRequest" in text
+    for secret in (password, "another", digest.hex(), repr(digest), attributes.server_attr.challenge.hex()):
+        assert secret not in text
+    for line in text.splitlines():
+        assert " session=" in line
+        assert " peer=" in line
+    assert ("user=dma" in text) is good
+
+
+def test_a_failed_login_holds_up_nobody_else() -> None:
+    """While one session waits for its next attempt, another one logs in."""
+    waiting, go = threading.Event(), threading.Event()
+
+    def wait(_: float) -> None:
+        waiting.set()
+        assert go.wait(WAIT_S)
+
+    running = Running(Accounts({"dma": PASSWORD}, wait=wait))
+    with running.client() as guesser, Client.connect(running.server.address, source="127.0.0.2") as dma:
+        with pytest.raises(ReplyError):
+            guesser.login("dma", "wrong")
+        attributes = guesser.call(m.ConfigGetAuthAttrRequest(AuthType.MD5), m.ConfigGetAuthAttrReply)
+        proof = auth.digest(b"wrong", attributes.server_attr.challenge)
+        data = AuthData(AuthType.MD5, b"dma", b"", proof)
+        again = threading.Thread(target=guesser.ask, args=(m.ConnectClientAuthRequest(data),))
+        again.start()
+        assert waiting.wait(WAIT_S)
+        dma.login("dma", PASSWORD)
+        go.set()
+        again.join(WAIT_S)
+    running.server.stop()
