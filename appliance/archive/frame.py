@@ -194,9 +194,12 @@ def parse_global_header(records: dict[bytes, bytes], offset: int = 0) -> ImageHe
 
     Raises `DamagedArchiveError` (at `offset`) for a header of ours that breaks the form.
     """
-    document = _document(records, offset)
-    if document is None or document.get("kind") != "image":
+    found = parse_comment(records, offset)
+    if found is None or found.document.get("kind") != "image":
         return None
+    document = found.document
+    if not found.sound:
+        raise DamagedArchiveError("the header of the image does not match its checksum", offset)
     try:
         root = base64.b64decode(document["root_base64"], validate=True)
         return ImageHeader(FORMAT_VERSION, str(document["job"]), root)

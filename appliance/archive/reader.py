@@ -92,6 +92,11 @@ class MemberReader:
         return self._base + self._low
 
     @property
+    def is_checking(self) -> bool:
+        """Whether `checksum` may be asked for."""
+        return self._checking
+
+    @property
     def data_left(self) -> int:
         """Bytes of the present member's data, with padding, that were not taken; 0 within headers."""
         return self._data_left

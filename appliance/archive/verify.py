@@ -195,8 +195,7 @@ class Verifier:
             self._trailer_at = header.offset if self._trailer_at is None else self._trailer_at
             self.result.parts += parts[: COUNTED_MAX - len(self.result.parts)]
         if not exact:
-            what = "the header of the image" if image is not None else "the list of parts"
-            what = what if image is not None or parts is not None else "a header between the members"
+            what = "the list of parts" if parts is not None else "a header between the members"
             self._problem(b"", f"{what} is damaged (offset {header.offset} of the image)")
 
     def _index(self, index: Index, header: GlobalHeader, exact: bool) -> None:
