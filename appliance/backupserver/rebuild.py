@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from appliance.archive.verify import Examined, Verifier
 from appliance.backupserver import jobs, media, rebuildrows
@@ -16,15 +16,22 @@ from appliance.backupserver.connect import explain
 from appliance.backupserver.imagestream import UNKNOWN_LENGTH, ImageStream, ReadInto
 from appliance.backupserver.indexrows import IndexRows
 from appliance.backupserver.jobs import Status
-from appliance.backupserver.labels import ForeignRecordError
+from appliance.backupserver.labels import ForeignRecordError, Header
 from appliance.backupserver.leases import Leases
 from appliance.backupserver.media import Image, Segment
 from appliance.backupserver.peers import Context, MediaPeers, open_media
+from appliance.backupserver.rebuildrows import REBUILT
 from appliance.backupserver.survey import Contents, Found, survey
 from appliance.config import BackupServer
 from appliance.errors import ConfigurationError, JobError
-from appliance.ndmp.errors import NdmpError
+from appliance.ndmp.errors import NdmpError, ReplyError
 from appliance.text import path_json, show_path
+from tape.commands import MAX_TRANSFER_6
+
+SEGMENTS_MAX: Final = 1 << 20
+"""Cartridges of one image, and images of one job: more than any library holds."""
+
+LEVEL_MAX: Final = 9
 
 
 @dataclass
@@ -91,6 +98,9 @@ class _Rebuild:
         found: dict[str, list[tuple[str, Found]]] = {}
         for cartridge in contents:
             for segment in cartridge.segments:
+                if not _is_sane(segment.header):
+                    self._problem(f"{cartridge.barcode}: tape file {segment.file - 1} has impossible numbers")
+                    continue
                 found.setdefault(segment.header.image, []).append((cartridge.barcode, segment))
         continued = {
             barcode
@@ -101,11 +111,11 @@ class _Rebuild:
         for cartridge in contents:
             is_full = bool(cartridge.trouble) or cartridge.barcode in continued
             rebuildrows.enter_medium(self._catalogue, cartridge, is_full=is_full)
-        known = rebuildrows.whole_images(self._catalogue)
+        known = rebuildrows.known_images(self._catalogue)
         order = sorted(found, key=lambda image: _order(found[image][0][1]))
         for image in order:
             if image not in known:
-                self._image(sorted(found[image], key=lambda each: each[1].header.segment))
+                self._image(_in_order(found[image]))
         return self._result
 
     def _survey(self, barcodes: Sequence[str]) -> list[Contents]:
@@ -176,12 +186,12 @@ class _Rebuild:
         """Store how the job stands by what is on tape of it."""
         broken = [image for image in media.images(self._catalogue, job) if image.length is None]
         if broken:
-            why = f"rebuilt from tape: the image of {show_path(broken[0].root)} is not whole there"
+            why = f"{REBUILT}: the image of {show_path(broken[0].root)} is not whole there"
             jobs.finish(self._catalogue, job, Status.FAILED, why)
         else:
             problems = jobs.get(self._catalogue, job).problems
             status = Status.PROBLEMS if problems else Status.COMPLETE
-            jobs.finish(self._catalogue, job, status, "rebuilt from tape")
+            jobs.finish(self._catalogue, job, status, REBUILT)
 
     def _examine(self, image: Image, segments: Sequence[Segment]) -> tuple[Examined, IndexRows]:
         rows = IndexRows(self._catalogue.path, image)
@@ -203,9 +213,27 @@ class _Rebuild:
         )
         try:
             return stream.read(consume), rows
-        except JobError as error:
+        except (JobError, ReplyError) as error:
             rows.problem(b"", str(error))
             return Examined(), rows
+
+
+def _is_sane(header: Header) -> bool:
+    """Whether a header's numbers are such as we write."""
+    return (
+        0 < header.record_size <= MAX_TRANSFER_6
+        and 0 <= header.offset < UNKNOWN_LENGTH
+        and 0 < header.segment <= SEGMENTS_MAX
+        and 0 < header.image_number <= SEGMENTS_MAX
+        and 0 <= header.level <= LEVEL_MAX
+    )
+
+
+def _in_order(found: Sequence[tuple[str, Found]]) -> list[tuple[str, Found]]:
+    """The segments of an image by number; of one that was begun twice the later."""
+    by_time = sorted(found, key=lambda each: each[1].header.written)
+    by_number = {each[1].header.segment: each for each in by_time}
+    return [by_number[number] for number in sorted(by_number)]
 
 
 def _order(found: Found) -> tuple[int, str, int]:

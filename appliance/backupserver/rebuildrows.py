@@ -8,11 +8,14 @@ from datetime import datetime
 
 from appliance.backupserver import media, process
 from appliance.backupserver.backup import BUTYPE, HISTORY_FORMS
-from appliance.backupserver.catalogue import Catalogue
+from appliance.backupserver.catalogue import REAPED, Catalogue
 from appliance.backupserver.imagestream import UNKNOWN_LENGTH
 from appliance.backupserver.labels import Header
 from appliance.backupserver.media import Image, MediumState, Segment
 from appliance.backupserver.survey import Contents
+
+REBUILT = "rebuilt from tape"
+"""How the reason of a job begins that a rebuild entered."""
 
 _JOB_MAX = 2**53
 """A larger number on tape was not given by a catalogue, and would use up all numbers to come."""
@@ -30,9 +33,13 @@ def adopt(catalogue: Catalogue, uuid: str) -> None:
     catalogue.uuid = uuid
 
 
-def whole_images(catalogue: Catalogue) -> set[str]:
-    """The images that the catalogue knows from beginning to end."""
-    rows = catalogue.connection.execute("SELECT uuid FROM image WHERE length IS NOT NULL")
+def known_images(catalogue: Catalogue) -> set[str]:
+    """The images that are left as they are: all but those that a rebuild did not read to the end."""
+    rows = catalogue.connection.execute(
+        "SELECT uuid FROM image JOIN job ON job.id = image.job WHERE length IS NOT NULL"
+        " OR status = 'running' OR reason NOT LIKE ? AND reason != ?",
+        (REBUILT + "%", REAPED),
+    )
     return {row["uuid"] for row in rows}
 
 

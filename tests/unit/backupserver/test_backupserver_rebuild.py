@@ -13,9 +13,10 @@ import pytest
 from dma_support import Site, site
 from image_support import flip, save
 
-from appliance.backupserver import backup, history, jobs, media, rebuild, restore
+from appliance.backupserver import backup, history, jobs, media, rebuild, restore, shelf
 from appliance.backupserver.catalogue import Catalogue
 from appliance.backupserver.jobs import Status
+from appliance.backupserver.labels import Header
 from appliance.backupserver.media import MediumState
 from appliance.backupserver.peers import Context
 from appliance.backupserver.progress import Screen
@@ -183,6 +184,35 @@ def test_a_catalogue_with_jobs_is_left_alone(lab: Site, tree: Path) -> None:
     result = rebuild.run(lab.context, (), force=True)
     assert (result.images, result.problems) == (0, [])
     assert list(jobs.list_all(lab.catalogue)) == [job]
+
+
+def test_a_failed_job_that_is_known_stays_as_it_is(lab: Site, tree: Path) -> None:
+    """--force reads no image again that this catalogue's own backup left unfinished."""
+    save(lab, tree)
+    lab.script.sends = 600_000
+    with pytest.raises(JobError):
+        back_up(lab)
+    before = list(jobs.list_all(lab.catalogue))
+    assert rebuild.run(lab.context, (), force=True).images == 0
+    assert list(jobs.list_all(lab.catalogue)) == before
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [{"record_size": 0}, {"record_size": 2**40}, {"offset": -512}, {"segment": 2**60}, {"level": 2**70}],
+)
+def test_a_header_that_lies_is_told(
+    lab: Site, tree: Path, fresh: Catalogue, monkeypatch: pytest.MonkeyPatch, lie: dict[str, int]
+) -> None:
+    """Impossible numbers on tape cost that segment, never the rebuild."""
+    save(lab, tree)
+    good = back_up(lab)
+    monkeypatch.setattr(shelf, "Header", lambda **values: Header(**{**values, **lie}))
+    back_up(lab)
+    monkeypatch.undo()
+    result = rebuild.run(context(lab, fresh), ())
+    assert result.jobs == [good.id]
+    assert any("impossible numbers" in text for _, text in result.problems)
 
 
 def test_cartridges_of_others_are_left_alone(lab: Site, tree: Path, fresh: Catalogue) -> None:
