@@ -68,6 +68,13 @@ def _ipv4(text: str) -> str:
         raise ValueError("must be an IPv4 address such as 10.77.0.11") from None
 
 
+def _any_ip(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise ValueError("must be an IPv4 or IPv6 address such as 10.77.0.31 or fd00::31") from None
+
+
 def _unique(values: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(values)) != len(values):
         raise ValueError("must not name the same thing twice")
@@ -82,6 +89,7 @@ def _export_client(text: str) -> str:
 
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 Address = Annotated[str, AfterValidator(_ipv4)]
+AnyAddress = Annotated[str, AfterValidator(_any_ip)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 SessionsMax = Annotated[int, Field(ge=1, le=SESSIONS_BOUND)]
 NodeName = Annotated[str, Field(pattern=f"^{NODE_NAME.pattern}$")]
@@ -113,11 +121,17 @@ class DataConnections(Section):
     data_networks: NetworkList = ANYWHERE
     data_ports: PortRange = None
     accept_timeout: Annotated[float, Field(gt=0)] = ACCEPT_TIMEOUT_S
+    data_addresses: tuple[AnyAddress, ...] = ()
 
     @property
     def data_rules(self) -> DataRules:
         """Where data connections may come from, go to and listen."""
-        return DataRules(self.data_networks, self.data_ports, self.accept_timeout)
+        return DataRules(self.data_networks, self.data_ports, self.accept_timeout, self.data_addresses)
+
+    @property
+    def has_ipv6(self) -> bool:
+        """Whether data connections may use IPv6."""
+        return any(":" in address for address in self.data_addresses)
 
 
 class Ndmp(DataConnections):
@@ -137,7 +151,7 @@ class Ndmp(DataConnections):
     def data_rules(self) -> DataRules:
         """As the base class; data connections stay where DMAs are unless `data_networks` says more."""
         networks = self.data_networks if "data_networks" in self.model_fields_set else self.allow
-        return DataRules(networks, self.data_ports, self.accept_timeout)
+        return DataRules(networks, self.data_ports, self.accept_timeout, self.data_addresses)
 
 
 class ClusterNode(Section):

@@ -37,7 +37,7 @@ def _networks(texts: object) -> Networks:
     try:
         return Networks(texts)
     except ValueError as error:
-        raise ValueError(f"must be IPv4 networks such as 10.77.0.0/24: {error}") from None
+        raise ValueError(f"must be networks such as 10.77.0.0/24: {error}") from None
 
 
 def _ports(text: object) -> range | None:

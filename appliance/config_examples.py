@@ -41,6 +41,7 @@ allow = ["10.77.0.0/24"]             # who may connect; without this line everyb
 data_networks = ["10.77.0.0/24"]     # where data connections may come from and go to; default: as allow
 data_ports = "20000-20999"           # where they are listened for, say for a firewall; default: any port
 accept_timeout = 600                 # seconds a listener waits; a cartridge may have to be mounted first
+data_addresses = ["{address}"]       # of this node, the reachable one first; IPv6 by the published extension
 """
 
 _CLUSTER: Final = """

@@ -44,7 +44,7 @@ class ConfigService:
         butypes: Callable[[], Sequence[m.ButypeInfo]] | None = None,
         tapes: Callable[[], Sequence[m.DeviceInfo]] | None = None,
         changers: Callable[[], Sequence[m.DeviceInfo]] | None = None,
-        connections: Sequence[AddressType] = (AddressType.TCP,),
+        connections: Callable[[], Sequence[AddressType]] = lambda: (AddressType.TCP,),
         auth_types: Sequence[AuthType] = (AuthType.MD5,),
         authorized: Callable[[], bool] = lambda: True,
     ) -> None:
@@ -53,7 +53,7 @@ class ConfigService:
         self._butypes = butypes
         self._tapes = tapes
         self._changers = changers
-        self._connections = tuple(connections)
+        self._connections = connections
         self._auth_types = tuple(auth_types)
         self._authorized = authorized
 
@@ -91,7 +91,7 @@ class ConfigService:
         )
 
     def _connection_type(self, _: m.ConfigGetConnectionTypeRequest) -> m.ConfigGetConnectionTypeReply:
-        return m.ConfigGetConnectionTypeReply(addr_types=self._connections)
+        return m.ConfigGetConnectionTypeReply(addr_types=tuple(self._connections()))
 
     def _butype_info(self, _: m.ConfigGetButypeInfoRequest) -> m.ConfigGetButypeInfoReply:
         return m.ConfigGetButypeInfoReply(butype_info=_asked(self._butypes, "backup types"))

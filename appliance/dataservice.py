@@ -81,8 +81,8 @@ class DataService(ABC):
     # What a subclass supplies.
 
     @abstractmethod
-    def listen(self) -> Address:
-        """Make the endpoint that the mover will connect to.  Raises RefusalError."""
+    def listen(self, kind: AddressType) -> Address:
+        """Make the endpoint of this kind that the mover will connect to.  Raises RefusalError."""
 
     @abstractmethod
     def connect(self, address: Address) -> None:
@@ -117,6 +117,10 @@ class DataService(ABC):
     def connect_local(self) -> None:
         """Connect to the mover of this session.  Raises RefusalError."""
         raise RefusalError(ErrorCode.ILLEGAL_ARGS, "LOCAL is not offered: this session has no mover")
+
+    def kinds(self) -> tuple[AddressType, ...]:
+        """The kinds of address that are listened at and connected to, LOCAL aside."""
+        return (AddressType.TCP,)
 
     def connection_address(self) -> Address:
         """The mover's endpoint for DATA_GET_STATE."""
@@ -208,8 +212,8 @@ class DataService(ABC):
 
     def _on_listen(self, request: m.DataListenRequest) -> m.DataListenReply:
         self.machine.check(DataEvent.LISTEN)
-        if request.addr_type is AddressType.TCP:
-            address = self.listen()
+        if request.addr_type in self.kinds():
+            address = self.listen(request.addr_type)
         elif request.addr_type is AddressType.LOCAL:
             address = self.listen_local()
         else:
@@ -219,7 +223,7 @@ class DataService(ABC):
 
     def _on_connect(self, request: m.DataConnectRequest) -> m.DataConnectReply:
         self.machine.check(DataEvent.CONNECT)
-        if request.addr.type is AddressType.TCP:
+        if request.addr.type in self.kinds():
             self.connect(request.addr)
         elif request.addr.type is AddressType.LOCAL:
             self.connect_local()

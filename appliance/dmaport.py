@@ -13,7 +13,7 @@ from typing import TypeVar
 from appliance.accounts import accounts_of
 from appliance.config import Ndmp, NodeConfig
 from appliance.configservice import ConfigService
-from appliance.extensionservice import ECHO, Extensions, ExtensionService
+from appliance.extensionservice import ECHO, IPV6, Extensions, ExtensionService
 from appliance.local import LocalEnds
 from appliance.ndmp import messages as m
 from appliance.ndmp.enums import AddressType
@@ -31,6 +31,15 @@ class Shared:
 
     extensions: Extensions
     local: LocalEnds | None
+
+    def data_kinds(self) -> tuple[AddressType, ...]:
+        """The kinds of address that need a network: IPv6 while its extension is in use."""
+        has_ipv6 = self.extensions.version(m.IPV6_CLASS) is not None
+        return (AddressType.TCP, AddressType.TCP_IPV6) if has_ipv6 else (AddressType.TCP,)
+
+    def kinds(self) -> tuple[AddressType, ...]:
+        """All kinds of address."""
+        return self.data_kinds() + ((AddressType.LOCAL,) if self.local is not None else ())
 
 
 @dataclass(frozen=True)
@@ -52,14 +61,14 @@ class DmaRole:
     extensions: tuple[m.ClassList, ...] = ()
 
 
-def session_setup(hostname: str, roles: Sequence[DmaRole]) -> Setup:
-    """What gives each session the services of all `roles`."""
+def session_setup(hostname: str, roles: Sequence[DmaRole], *, ipv6: bool = False) -> Setup:
+    """What gives each session the services of all `roles`; `ipv6`: whether data connections may use it."""
     has_data = any(role.fs_info is not None for role in roles)
     has_mover = any(role.tapes is not None for role in roles)
     has_local = has_data and has_mover
 
     def setup(session: Session, _: socket.socket) -> None:
-        offered = (ECHO, *(each for role in roles for each in role.extensions))
+        offered = (ECHO, *((IPV6,) if ipv6 else ()), *(each for role in roles for each in role.extensions))
         shared = Shared(Extensions(offered), LocalEnds() if has_local else None)
         session.add(
             ConfigService(
@@ -68,7 +77,7 @@ def session_setup(hostname: str, roles: Sequence[DmaRole]) -> Setup:
                 butypes=_first(role.butypes for role in roles),
                 tapes=_first(role.tapes for role in roles),
                 changers=_first(role.changers for role in roles),
-                connections=(AddressType.TCP, *((AddressType.LOCAL,) if has_local else ())),
+                connections=shared.kinds,
                 auth_types=session.auth_types,
                 authorized=lambda: session.machine.state is SessionState.AUTHORIZED,
             )
@@ -108,7 +117,7 @@ class DmaPort:
         if self._server is None:
             self._server = NdmpServer(
                 (self._node.address, self._ndmp.port),
-                session_setup(self._node.name, self._roles),
+                session_setup(self._node.name, self._roles, ipv6=self._ndmp.has_ipv6),
                 accounts=self._accounts,
                 sessions=self._sessions,
                 sessions_max=self._ndmp.sessions_max,

@@ -158,9 +158,9 @@ class ChannelSession:
         """Have the connection server connect to the mover."""
         self._client.do(m.DataConnectRequest(address))
 
-    def listen(self) -> Address:
+    def listen(self, kind: AddressType = AddressType.TCP) -> Address:
         """Have the connection server listen for the mover; the address is the connection server's."""
-        reply = self._client.call(m.DataListenRequest(AddressType.TCP), m.DataListenReply)
+        reply = self._client.call(m.DataListenRequest(kind), m.DataListenReply)
         return reply.connect_addr
 
     def state(self) -> m.DataGetStateReply:

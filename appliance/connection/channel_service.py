@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,7 +13,8 @@ from appliance.dataservice import DataService
 from appliance.ndmp import dataconn
 from appliance.ndmp import extension as x
 from appliance.ndmp import messages as m
-from appliance.ndmp.enums import DataHaltReason, DataOperation, DataState, ErrorCode
+from appliance.ndmp.datalisten import DataListener
+from appliance.ndmp.enums import AddressType, DataHaltReason, DataOperation, DataState, ErrorCode
 from appliance.ndmp.errors import RefusalError
 from appliance.ndmp.logcontext import carrying
 from appliance.ndmp.networks import NO_RULES, DataRules
@@ -40,7 +40,8 @@ class ChannelService(DataService):
         self._channels = channels
         self._host = host
         self._channel: Channel | None = None
-        self._listener: socket.socket | None = None
+        self._listener: DataListener | None = None
+        self._is_ending = False
         self._router: Router | None = None
 
     def handlers(self) -> Mapping[type[Struct], Handler]:
@@ -70,14 +71,18 @@ class ChannelService(DataService):
             raise RefusalError(ErrorCode.ILLEGAL_STATE, "the session has no channel yet")
         return self._channel
 
-    def listen(self) -> Address:
+    def kinds(self) -> tuple[AddressType, ...]:
+        """What DMAs may use is the entry server's to say."""
+        return (AddressType.TCP, AddressType.TCP_IPV6)
+
+    def listen(self, kind: AddressType) -> Address:
         """Listen for the media server, and take its connection in a thread of its own."""
         channel = self.channel
-        listener = self._listener = dataconn.listen(self._host, ports=self._rules.ports)
+        listener = self._listener = DataListener(self._host, self._rules, kind)
         self.poster.after_reply(
             threading.Thread(target=carrying(self._accept), args=(listener, channel), daemon=True).start
         )
-        return dataconn.local_address(listener)
+        return listener.address()
 
     def connect(self, address: Address) -> None:
         """Connect to the mover: the channel of the whole job."""
@@ -106,21 +111,28 @@ class ChannelService(DataService):
 
     def cancel(self) -> None:
         """Break the channel and all its feeds."""
-        dataconn.shut(self._listener)
+        if self._listener is not None:
+            self._listener.shut()
         if self._channel is not None:
             self._channel.break_off("the job ended")
 
     def release(self) -> None:
-        """Close the data connection."""
+        """Close the data connection, but after a restore that went well: the entry server does, at its halt.
+
+        A DMA that sees the mover halt while the file servers still finish takes that for a failure.
+        """
         listener, self._listener = self._listener, None
         if listener is not None:
             listener.close()
         if self._channel is not None:
             self.bytes_processed = max(self.bytes_processed, self._channel.relayed)
-            self._channel.close()
+            routed = self.operation is DataOperation.RECOVER and self.halt_reason is DataHaltReason.SUCCESSFUL
+            if self._is_ending or not routed:
+                self._channel.close()
 
     def close(self) -> None:
         """End of the session: the channel is forgotten."""
+        self._is_ending = True
         super().close()
         if self._channel is not None:
             self._channels.remove(self._channel)
@@ -179,10 +191,10 @@ class ChannelService(DataService):
         finally:
             self.bytes_processed = router.processed
 
-    def _accept(self, listener: socket.socket, channel: Channel) -> None:
+    def _accept(self, listener: DataListener, channel: Channel) -> None:
         """Take the media server's connection, unless the listener was given up meanwhile."""
         try:
-            stream = dataconn.accept(listener, self._rules)
+            stream = listener.accept(self._rules)
         except OSError as error:
             if self._listener is listener:
                 self.log.warning("no media server connected to the channel", why=str(error))

@@ -25,12 +25,12 @@ from appliance.gns.service import MapService
 from appliance.local import LocalEnds
 from appliance.ndmp import messages as m
 from appliance.ndmp.accounts import Account
-from appliance.ndmp.enums import DataHaltReason, DataState, ErrorCode, LogType
+from appliance.ndmp.enums import AddressType, DataHaltReason, DataState, ErrorCode, LogType
 from appliance.ndmp.errors import ConnectionLostError, NdmpError, RefusalError
 from appliance.ndmp.networks import NO_RULES, DataRules
 from appliance.ndmp.session import Poster
 from appliance.ndmp.states import DataEvent
-from appliance.ndmp.types import Address, Name, TcpAddress
+from appliance.ndmp.types import Address, Name, without_environment
 from appliance.peers import ChannelSession, Events, Peers
 from appliance.text import show_path
 
@@ -49,6 +49,7 @@ class EntryService(DataService):
         rules: DataRules = NO_RULES,
         on_outcome: Callable[[str], None] = lambda _: None,
         local: LocalEnds | None = None,
+        kinds: Callable[[], tuple[AddressType, ...]] = lambda: (AddressType.TCP,),
         strict: bool = False,
     ) -> None:
         """`user`: who logged in, and with which account; `on_outcome` is told how each job ended.
@@ -58,6 +59,7 @@ class EntryService(DataService):
         """
         super().__init__(poster, log)
         self._local = local
+        self._kinds = kinds
         self._is_local = False
         self._strict = strict
         if strict:
@@ -75,10 +77,14 @@ class EntryService(DataService):
         self._job: Job | None = None
         self._cancelled = False
 
-    def listen(self) -> Address:
+    def kinds(self) -> tuple[AddressType, ...]:
+        """What the session may use: IPv6 is an extension."""
+        return self._kinds()
+
+    def listen(self, kind: AddressType) -> Address:
         """The connection server listens: its address is what the mover connects to."""
         try:
-            return self._open_channel().listen()
+            return self._open_channel().listen(kind)
         except NdmpError as error:
             raise self._no_channel(error) from error
 
@@ -86,8 +92,7 @@ class EntryService(DataService):
         """The connection server connects to the mover."""
         try:
             # Without its environment: a token in it would have the connection server trust a stranger.
-            bare = tuple(TcpAddress(each.ip, each.port) for each in address.tcp)
-            address = self._rules.within(Address(address.type, bare))
+            address = self._rules.within(without_environment(address))
             self._open_channel().connect(address)
         except NdmpError as error:
             raise self._no_channel(error) from error
@@ -97,7 +102,7 @@ class EntryService(DataService):
         """The connection server listens, and the session's own mover is told where."""
         if self._local is None:
             return super().listen_local()
-        self._local.listen(self.listen())
+        self._local.listen(self.listen(AddressType.TCP))
         self._is_local = True
         return Address()
 

@@ -33,7 +33,7 @@ from appliance.gns.map import PathNotFoundError, Resolution
 from appliance.gns.service import MapService
 from appliance.ndmp import dataconn
 from appliance.ndmp import messages as m
-from appliance.ndmp.enums import DataHaltReason, DataState, ErrorCode, LogType, RecoveryStatus
+from appliance.ndmp.enums import AddressType, DataHaltReason, DataState, ErrorCode, LogType, RecoveryStatus
 from appliance.ndmp.errors import RefusalError
 from appliance.ndmp.logcontext import carrying
 from appliance.ndmp.session import Poster
@@ -73,8 +73,9 @@ class OwnerService(DataService):
         self._listener: feeds.FeedListener | None = None
         self._stop = threading.Event()
 
-    def listen(self) -> Address:
+    def listen(self, kind: AddressType) -> Address:
         """Listen for another owner's feed: a part moves from one file server to the other."""
+        del kind  # feeds are IPv4
         listener = self._listener = feeds.FeedListener(self._peers.address, self._feed_tls, self._ports)
         worker = threading.Thread(target=carrying(self._accept), args=(listener,), daemon=True)
         self.poster.after_reply(worker.start)

@@ -116,6 +116,7 @@ class FileServerRole:
             rules=self._rules,
             on_outcome=lambda outcome: self.sessions.count("jobs", outcome),
             local=shared.local,
+            kinds=shared.data_kinds,
             strict=self._config.section(Ndmp).profile == "strict",
         )
         session.add(entry)

@@ -27,6 +27,7 @@ from appliance.mediaserver.tape_service import TapeService
 from appliance.mediaserver.window import Window
 from appliance.ndmp import dataconn
 from appliance.ndmp import messages as m
+from appliance.ndmp.datalisten import DataListener
 from appliance.ndmp.enums import (
     ALL_ONES,
     AddressType,
@@ -105,11 +106,12 @@ class MoverService:
         version: Callable[[], int] = lambda: 4,
         rules: DataRules = NO_RULES,
         local: LocalEnds | None = None,
+        kinds: Callable[[], tuple[AddressType, ...]] = lambda: (AddressType.TCP,),
     ) -> None:
         """`address`: the node's own, where data connections are listened for and made from.
 
         `version` tells what the session speaks: it is agreed on after the service is made.  `local`: where
-        the session's DATA service is found, if it has one.
+        the session's DATA service is found, if it has one.  `kinds`: of addresses, that the session may use.
         """
         self.log = log or structlog.get_logger()
         self.machine: Machine[MoverState, MoverEvent] = Machine("MOVER", MOVER, MoverState.IDLE)
@@ -123,6 +125,7 @@ class MoverService:
         self._version = version
         self.rules = rules
         self._local = local
+        self._kinds = kinds
         if local is not None:
             local.serve_reads(self._read_for_local)
         self._moved_before = 0
@@ -293,12 +296,13 @@ class MoverService:
     def _listen(self, request: m.MoverListenRequest) -> m.MoverListenReply:
         self.machine.check(MoverEvent.LISTEN)
         self._check_start(request.mode, request.addr_type)
-        listener = dataconn.listen(self._address, ports=self.rules.ports)
-        address, token = dataconn.local_address(listener), b""
         if self._local is not None and request.addr_type is AddressType.LOCAL:
-            token = feeds.new_token()
-            self._local.listen(dataconn.local_address(listener, feeds.token_env(token)))
-            address = Address()
+            token, address = feeds.new_token(), Address()
+            listener = DataListener(self._address, NO_RULES)
+            self._local.listen(listener.address(feeds.token_env(token)))
+        else:
+            listener = DataListener(self._address, self.rules, request.addr_type)
+            token, address = b"", listener.address()
         make = BackupStream if request.mode is MoverMode.READ else RestoreStream
         self._begin(MoverEvent.LISTEN, request.mode, make(self, listener=listener, token=token))
         return m.MoverListenReply(connect_addr=address)
@@ -323,7 +327,7 @@ class MoverService:
         """What LISTEN and CONNECT need (draft, 3.6.2.3 and 3.6.2.4).  Raises RefusalError."""
         if mode not in (MoverMode.READ, MoverMode.WRITE):
             raise RefusalError(ErrorCode.ILLEGAL_ARGS, f"mode {mode.name}")
-        if kind is not AddressType.TCP and (kind is not AddressType.LOCAL or self._local is None):
+        if kind not in self._kinds():
             raise RefusalError(ErrorCode.ILLEGAL_ARGS, f"{kind.name} is not offered")
         drive = self._check_drive(mode)
         self._default_record_size()

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from appliance import feeds
 from appliance.mediaserver.open_drive import OpenDrive
 from appliance.ndmp import dataconn
+from appliance.ndmp.datalisten import DataListener
 from appliance.ndmp.enums import MoverHaltReason, MoverPauseReason
 from appliance.ndmp.errors import RefusalError
 from appliance.ndmp.logcontext import carrying
@@ -46,7 +47,7 @@ class MoverStream(ABC):
         self,
         service: MoverService,
         *,
-        listener: socket.socket | None = None,
+        listener: DataListener | None = None,
         connection: socket.socket | None = None,
         token: bytes = b"",
     ) -> None:
@@ -84,14 +85,15 @@ class MoverStream(ABC):
         """End the stream soon: no further SCSI command is begun."""
         self.ended = True
         with self._mutex:
-            dataconn.shut(self._listener)
+            if self._listener is not None:
+                self._listener.shut()
             dataconn.shut(self._socket)
         self._signal()
 
     def is_called(self) -> bool:
         """Whether a data server has connected, even if this thread has not noticed yet."""
         with self._mutex:
-            return self._called or (self._listener is not None and _readable(self._listener, 0))
+            return self._called or (self._listener is not None and self._listener.is_called())
 
     def is_alive(self) -> bool:
         """Whether the thread still runs, or has yet to."""
@@ -144,14 +146,14 @@ class MoverStream(ABC):
         if self.ended or not self.service.accepted(self, peer):
             raise StreamEnded(None)
 
-    def _take(self, listener: socket.socket) -> socket.socket:
+    def _take(self, listener: DataListener) -> socket.socket:
         """The connection of the data server.  Raises OSError."""
         rules = self.service.rules
         if not self._token:
-            return dataconn.accept(listener, rules, lambda: self.ended)
+            return listener.accept(rules, lambda: self.ended)
         rules = replace(rules, networks=ANYWHERE)
         while True:
-            connection = dataconn.accept(listener, rules, lambda: self.ended)
+            connection = listener.accept(rules, lambda: self.ended)
             if feeds.knows_token(connection, self._token):
                 return connection
             connection.close()
@@ -243,13 +245,6 @@ class MoverStream(ABC):
         drive.unit.errors += 1
         drive.log.error("mover stopped by the drive", cartridge=drive.barcode, why=str(error))
         return StreamEnded(MoverHaltReason.MEDIA_ERROR)
-
-
-def _readable(listener: socket.socket, timeout_s: float) -> bool:
-    """Whether a connection waits, or the listener was shut."""
-    poller = select.poll()
-    poller.register(listener, select.POLLIN)
-    return bool(poller.poll(timeout_s * 1000))
 
 
 class BackupStream(MoverStream):

@@ -38,6 +38,7 @@ def media_role(
             version=lambda: session.version,
             rules=rules,
             local=shared.local,
+            kinds=shared.kinds,
         )
         # The mover last, so that it is closed first: the stream lets go of the drive before that is closed.
         for service in (scsi, tape, mover):

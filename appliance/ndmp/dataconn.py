@@ -19,8 +19,8 @@ import structlog
 
 from appliance.ndmp.enums import AddressType, ErrorCode
 from appliance.ndmp.errors import RefusalError
-from appliance.ndmp.networks import NO_RULES, DataRules
-from appliance.ndmp.types import Address, Pval, TcpAddress
+from appliance.ndmp.networks import NO_RULES, DataRules, endpoints_of, host_of
+from appliance.ndmp.types import Address, Pval, Tcp6Address, TcpAddress
 
 CONNECT_TIMEOUT_S = 20.0
 """A listening peer answers a TCP connect at once; one that does not within this is unreachable."""
@@ -57,7 +57,7 @@ def listen(host: str, backlog: int = 1, ports: range | None = None) -> socket.so
     last: OSError | None = None
     for port in _in_turn(ports) if ports else (0,):
         try:
-            listener = socket.create_server((host, port), backlog=backlog)
+            listener = socket.create_server((host, port), family=_family(host), backlog=backlog)
         except OSError as error:
             last = error
             if error.errno != errno.EADDRINUSE:
@@ -69,6 +69,10 @@ def listen(host: str, backlog: int = 1, ports: range | None = None) -> socket.so
     raise RefusalError(ErrorCode.CONNECT, f"cannot listen on {host}{among}: {last}")
 
 
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
 def _in_turn(ports: range) -> Iterator[int]:
     """All of them, from any on: two listeners in a row seldom try the same ones."""
     first = secrets.randbelow(len(ports))
@@ -77,61 +81,67 @@ def _in_turn(ports: range) -> Iterator[int]:
 
 
 def accept(
-    listener: socket.socket, rules: DataRules, ended: Callable[[], bool] = lambda: False
+    listeners: Sequence[socket.socket], rules: DataRules, ended: Callable[[], bool] = lambda: False
 ) -> socket.socket:
     """Take one connection, from a peer that the rules allow; one from elsewhere is closed at once.
 
-    The caller closes the listener.  Raises TimeoutError when nobody came in time, OSError when the listener
+    The caller closes the listeners.  Raises TimeoutError when nobody came in time, OSError when a listener
     was shut.
     """
     deadline = time.monotonic() + rules.accept_timeout
     poller = select.poll()
-    poller.register(listener, select.POLLIN)
+    by_number = {listener.fileno(): listener for listener in listeners}
+    for listener in listeners:
+        poller.register(listener, select.POLLIN)
     while (left := deadline - time.monotonic()) > 0 and not ended():
-        if not poller.poll(left * 1000):
-            break
-        stream, peer = listener.accept()
-        if rules.networks.holds(peer[0]):
-            tune(stream)
-            return stream
-        stream.close()
-        structlog.get_logger().warning(
-            "data connection refused", peer=peer[0], why=f"it is outside data_networks ({rules.networks})"
-        )
+        for number, _ in poller.poll(left * 1000)[:1]:
+            stream, peer = by_number[number].accept()
+            if rules.networks.holds(peer[0]):
+                tune(stream)
+                return stream
+            stream.close()
+            structlog.get_logger().warning(
+                "data connection refused", peer=peer[0], why=f"it is outside data_networks ({rules.networks})"
+            )
     raise TimeoutError(f"nobody connected within {rules.accept_timeout:g} s")
 
 
 def connect(address: Address, source: str, rules: DataRules = NO_RULES) -> socket.socket:
     """Connect to the first endpoint that answers, of those that the rules allow, from `source`.
 
-    Raises RefusalError: ILLEGAL_ARGS for an address that is not TCP, CONNECT when no endpoint answers.
+    Raises RefusalError: ILLEGAL_ARGS for an address that is not TCP, or IPv6 where this node has none;
+    CONNECT when no endpoint answers.
     """
-    if address.type is not AddressType.TCP or not address.tcp:
-        raise RefusalError(ErrorCode.ILLEGAL_ARGS, f"a TCP address is needed, not {address.type.name}")
-    address = rules.within(address)
+    endpoints = endpoints_of(address)
+    sources = rules.hosts(address.type, source)
+    if not endpoints or not sources:
+        raise RefusalError(ErrorCode.ILLEGAL_ARGS, f"{address.type.name} cannot be connected to from here")
+    allowed = rules.within(address)
     last: OSError | None = None
-    for endpoint in address.tcp:
+    for endpoint in endpoints_of(allowed):
         try:
-            stream = socket.create_connection(endpoint_of(endpoint), CONNECT_TIMEOUT_S, (source, 0))
+            stream = socket.create_connection(endpoint_of(endpoint), CONNECT_TIMEOUT_S, (sources[0], 0))
         except OSError as error:
             last = error
             continue
         stream.settimeout(None)
         tune(stream)
         return stream
-    host, port = endpoint_of(address.tcp[-1])
+    host, port = endpoint_of(endpoints[-1])
     raise RefusalError(ErrorCode.CONNECT, f"cannot connect to {host} port {port}: {last}")
 
 
-def endpoint_of(address: TcpAddress) -> tuple[str, int]:
+def endpoint_of(address: TcpAddress | Tcp6Address) -> tuple[str, int]:
     """Host and port of one endpoint."""
-    return str(ipaddress.IPv4Address(address.ip)), address.port
+    return host_of(address), address.port
 
 
 def address_of(endpoint: tuple[str, int], env: Sequence[Pval] = ()) -> Address:
-    """A TCP address with one endpoint."""
-    ip = int(ipaddress.IPv4Address(endpoint[0]))
-    return Address(AddressType.TCP, (TcpAddress(ip, endpoint[1], tuple(env)),))
+    """A TCP address with one endpoint, of IPv4 or IPv6."""
+    host, port = ipaddress.ip_address(endpoint[0]), endpoint[1]
+    if isinstance(host, ipaddress.IPv6Address):
+        return Address(AddressType.TCP_IPV6, tcp6=(Tcp6Address(host.packed, port, tuple(env)),))
+    return Address(AddressType.TCP, (TcpAddress(int(host), port, tuple(env)),))
 
 
 def local_address(stream: socket.socket, env: Sequence[Pval] = ()) -> Address:

@@ -66,6 +66,7 @@ class AddressType(IntEnum):
     TCP = 1
     RESERVED = 2
     IPC = 3
+    TCP_IPV6 = 0x20510004  # of extension class 0x2051
 
 
 class ConnectionReason(IntEnum):

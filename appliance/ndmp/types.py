@@ -30,6 +30,9 @@ from appliance.ndmp.xdr import (
 CHALLENGE_LENGTH = 64
 """Bytes of an MD5 challenge (draft, 3.1.2)."""
 
+IPV6_LENGTH = 16
+"""Bytes of an IPv6 address."""
+
 DIGEST_LENGTH = 16
 """Bytes of an MD5 digest."""
 
@@ -48,6 +51,28 @@ class TcpAddress(Struct):
 
     ip: U32
     port: U16
+    addr_env: tuple[Pval, ...] = ()
+
+
+class _Tcp6AddressCodec(Codec):
+    def encode(self, value: Any, out: bytearray) -> None:
+        out += value.ip
+        codec_of(U16).encode(value.port, out)
+        codec_of(tuple[Pval, ...]).encode(value.addr_env, out)
+
+    def decode(self, cursor: Cursor) -> Tcp6Address:
+        ip = _fixed(cursor, IPV6_LENGTH)
+        return Tcp6Address(ip, codec_of(U16).decode(cursor), codec_of(tuple[Pval, ...]).decode(cursor))
+
+
+@dataclasses.dataclass(frozen=True)
+class Tcp6Address(Struct):
+    """One IPv6 endpoint (extension class 0x2051); `ip` has 16 bytes."""
+
+    codec: ClassVar[Codec | None] = _Tcp6AddressCodec()
+
+    ip: bytes
+    port: int
     addr_env: tuple[Pval, ...] = ()
 
 
@@ -80,6 +105,8 @@ class _AddressCodec(Codec):
             codec_of(tuple[TcpAddress, ...]).encode(value.tcp, out)
         elif value.type is AddressType.IPC:
             codec_of(bytes).encode(value.ipc, out)
+        elif value.type is AddressType.TCP_IPV6:
+            codec_of(tuple[Tcp6Address, ...]).encode(value.tcp6, out)
 
     def decode(self, cursor: Cursor) -> Address:
         kind = _discriminant(cursor, AddressType)
@@ -87,6 +114,8 @@ class _AddressCodec(Codec):
             return Address(kind, codec_of(tuple[TcpAddress, ...]).decode(cursor))
         if kind is AddressType.IPC:
             return Address(kind, (), cursor.opaque())
+        if kind is AddressType.TCP_IPV6:
+            return Address(kind, tcp6=codec_of(tuple[Tcp6Address, ...]).decode(cursor))
         return Address(kind)
 
 
@@ -99,6 +128,14 @@ class Address(Struct):
     type: AddressType = AddressType.LOCAL
     tcp: tuple[TcpAddress, ...] = ()
     ipc: bytes = b""
+    tcp6: tuple[Tcp6Address, ...] = ()
+
+
+def without_environment(address: Address) -> Address:
+    """The same endpoints, without what a peer has to say about them."""
+    ipv4 = tuple(dataclasses.replace(each, addr_env=()) for each in address.tcp)
+    ipv6 = tuple(dataclasses.replace(each, addr_env=()) for each in address.tcp6)
+    return dataclasses.replace(address, tcp=ipv4, tcp6=ipv6)
 
 
 class _AuthDataCodec(Codec):

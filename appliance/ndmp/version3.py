@@ -105,6 +105,8 @@ class _AddressCodec3(Codec):
             kind = AddressType(number)
         except ValueError as error:
             raise UnknownValueError(f"{number} is no AddressType") from error
+        if kind is AddressType.TCP_IPV6:
+            raise UnknownValueError("version 3 has no IPv6")
         if kind is AddressType.TCP:
             ip, port = (codec.decode(cursor) for codec in self._endpoint)
             return Address3(Address(kind, (TcpAddress(ip, port),)))

@@ -53,8 +53,8 @@ def test_two_labs_live_side_by_side(topology: Path, tmp_path: Path) -> None:
         for name in ("one", "two"):
             done = lab(state, "up", "--topology", str(topology), "--lab", name)
             assert done.returncode == 0, done.stderr
-        # Of lab one: six services, four times figures, three relays; and the look sees them.
-        assert len(listeners()) == 13
+        # Of lab one: eight services, five times figures, four relays; and the look sees them.
+        assert len(listeners()) == 17
         addresses = [
             json.loads(lab(state, "info", "--lab", name, "--json").stdout)["nodes"][0]["address"]
             for name in ("one", "two")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Callable, Sequence
@@ -15,8 +16,10 @@ from appliance.connection.channel_service import ChannelService
 from appliance.dataservice import DataService
 from appliance.ndmp import extension as x
 from appliance.ndmp import messages as m
+from appliance.ndmp.datalisten import DataListener
 from appliance.ndmp.enums import AddressType, DataHaltReason, DataState
 from appliance.ndmp.errors import RefusalError
+from appliance.ndmp.networks import NO_RULES, DataRules
 from appliance.ndmp.types import Address, Name
 from appliance.ndmp.xdr import Struct
 
@@ -55,7 +58,7 @@ class Stuck(DataService):
         super().__init__(poster)
         self.go = threading.Event()
 
-    def listen(self) -> Address:
+    def listen(self, kind: AddressType) -> Address:
         return TCP
 
     def connect(self, address: Address) -> None:
@@ -105,19 +108,19 @@ def test_stop_waits_for_the_end_of_an_operation_that_hangs(monkeypatch: pytest.M
     assert len(poster.posts) == 1
 
 
-class SlowListener(socket.socket):
+class SlowListener(DataListener):
     """A listener whose thread hears late that it was closed, or takes a connection late."""
 
     def __init__(self, comer: socket.socket | None = None) -> None:
-        super().__init__()
+        super().__init__("127.0.0.1", NO_RULES)
         self.heard = threading.Event()
         self._comer = comer
 
-    def accept(self) -> tuple[socket.socket, Any]:
+    def accept(self, rules: DataRules, ended: Callable[[], bool] = lambda: False) -> socket.socket:
         assert self.heard.wait(WAIT_S)
         if self._comer is None:
             raise OSError("closed")
-        return self._comer, ("127.0.0.1", 1)
+        return self._comer
 
 
 def test_a_listener_given_up_does_not_halt_the_next() -> None:
@@ -126,7 +129,7 @@ def test_a_listener_given_up_does_not_halt_the_next() -> None:
     service = ChannelService(poster, Channels(), "127.0.0.1")
     say(service, poster, x.ChannelOpenRequest(b"job"))
     say(service, poster, m.DataListenRequest(AddressType.TCP))
-    with SlowListener() as old:
+    with contextlib.closing(SlowListener()) as old:
         late = threading.Thread(target=service._accept, args=(old, service.channel))
         late.start()
         say(service, poster, m.DataAbortRequest())
@@ -146,7 +149,7 @@ def test_a_mover_that_comes_to_a_listener_given_up_is_sent_away() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         there = socket.create_connection(server.getsockname())
         here, _ = server.accept()
-    with SlowListener(here) as old, there:
+    with contextlib.closing(SlowListener(here)) as old, there:
         old.heard.set()
         service._accept(old, service.channel)
     assert here.fileno() == -1

@@ -45,7 +45,7 @@ def rules(cluster: Cluster, node: str, *lines: str) -> None:
 
 def limit(cluster: Cluster, entry: str, account: Account) -> None:
     """Give the DMA's account on a file server these rights."""
-    cluster.roles[entry]._accounts.users["dma"] = account  # type: ignore[union-attr]
+    cluster.roles[entry]._port._accounts.users["dma"] = account  # type: ignore[union-attr]
 
 
 def refusal(dma: Dma, request: m.DataStartBackupRequest | m.DataStartRecoverRequest) -> tuple[ErrorCode, str]:

@@ -77,6 +77,7 @@ def test_backup_server_reaches_servers_where_the_provider_says(provider: FakePro
     assert [(server["name"], server["port"]) for server in servers] == [
         ("fs1", 11011),
         ("fs2", 11012),
+        ("fs3", 11013),
         ("media1", 11031),
     ]
 

@@ -24,7 +24,7 @@ def error_of(text: str, folder: Path) -> TopologyError:
 def test_shipped_topologies_are_valid(name: str) -> None:
     """Every shipped topology reads, and has the five nodes and six parts of the main job."""
     topology = topologies.read(topologies.find(name))
-    assert [node.name for node in topology.nodes] == ["fs1", "fs2", "conn1", "media1", "backup1"]
+    assert {"fs1", "fs2", "conn1", "media1", "backup1"} <= {node.name for node in topology.nodes}
     assert topology.name == name
     owners = {item.path: item.owner for item in topology.gns}
     assert (owners["/projects"], owners["/projects/media"]) == ("fs1", "fs2")

@@ -31,7 +31,7 @@ class Data(DataService):
         super().__init__(poster)
         self._over = threading.Event()
 
-    def listen(self) -> Address:
+    def listen(self, kind: AddressType) -> Address:
         return SOMEBODY
 
     def connect(self, address: Address) -> None:

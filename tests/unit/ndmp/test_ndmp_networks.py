@@ -29,7 +29,7 @@ def test_a_stranger_is_closed_and_the_peer_that_is_meant_is_taken() -> None:
     """Connections from outside are accepted only to be closed; the next one from inside is the one."""
     rules = DataRules(ONLY_SECOND, accept_timeout=WAIT_S)
     with dataconn.listen(HOST, 8) as listener, ThreadPoolExecutor(1) as pool:
-        taking = pool.submit(dataconn.accept, listener, rules)
+        taking = pool.submit(dataconn.accept, [listener], rules)
         with come(listener.getsockname(), HOST) as stranger:
             assert stranger.recv(1) == b""
         with come(listener.getsockname(), "127.0.0.2") as peer, taking.result(WAIT_S) as stream:
@@ -41,14 +41,14 @@ def test_a_listener_gives_up_in_time_whoever_else_comes() -> None:
     rules = DataRules(ONLY_SECOND, accept_timeout=0.3)
     listener = dataconn.listen(HOST, 8)
     with listener, come(listener.getsockname(), HOST), pytest.raises(TimeoutError, match=r"within 0\.3 s"):
-        dataconn.accept(listener, rules)
+        dataconn.accept([listener], rules)
 
 
 def test_a_listener_that_is_shut_wakes_at_once() -> None:
     """An abort does not wait for the time to pass."""
     listener = dataconn.listen(HOST)
     with ThreadPoolExecutor(1) as pool:
-        taking = pool.submit(dataconn.accept, listener, DataRules(accept_timeout=WAIT_S))
+        taking = pool.submit(dataconn.accept, [listener], DataRules(accept_timeout=WAIT_S))
         dataconn.shut(listener)
         with pytest.raises(OSError, match="Invalid argument"):
             taking.result(WAIT_S / 2)
@@ -93,6 +93,11 @@ def test_networks_are_read_strictly() -> None:
     """A network with host bits is a mistake, not a guess."""
     networks = Networks(["10.0.0.0/8", "192.0.2.7"])
     assert [networks.holds(host) for host in ("10.1.2.3", "192.0.2.7", "192.0.2.8")] == [True, True, False]
-    for wrong in ("10.0.0.1/8", "fs1", "::1"):
-        with pytest.raises(ValueError, match=r"host bits|Expected 4 octets"):
+    assert [Networks(["fd00::/8"]).holds(host) for host in ("fd00::1", "::1", "10.0.0.1")] == [
+        True,
+        False,
+        False,
+    ]
+    for wrong in ("10.0.0.1/8", "fs1", "fd00::1/8"):
+        with pytest.raises(ValueError, match=r"host bits|does not appear to be"):
             Networks([wrong])
