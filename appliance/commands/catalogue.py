@@ -15,7 +15,10 @@ from appliance.text import show_path
 
 @click.group()
 def catalogue() -> None:
-    """Make a lost catalogue again."""
+    """Make a lost catalogue again.
+
+    Example: spanreel catalogue rebuild
+    """
 
 
 @catalogue.command()
