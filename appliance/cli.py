@@ -48,6 +48,7 @@ class Command(NamedTuple):
 COMMANDS: Final[dict[str, Command]] = {
     "backup": Command("appliance.commands.backup:backup", "Back up global paths to tape."),
     "ca": Command("appliance.commands.ca:ca", "Make the cluster's certificates."),
+    "catalogue": Command("appliance.commands.catalogue:catalogue", "Make a lost catalogue again from tape."),
     "config": Command("appliance.commands.config:config", "Print or check a node's configuration."),
     "gns": Command("appliance.commands.gns:gns", "Look at and change the global name space."),
     "jobs": Command("appliance.commands.jobs:jobs", "List backup jobs."),
@@ -55,6 +56,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "restore": Command("appliance.commands.restore:restore", "Restore global paths from tape."),
     "session": Command("appliance.commands.session:session", "List and end a node's control sessions."),
     "serve": Command("appliance.commands.serve:serve", "Run one or more roles in the foreground."),
+    "verify": Command("appliance.commands.verify:verify", "Compare every checksum of a backup on tape."),
 }
 
 

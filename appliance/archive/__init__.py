@@ -5,6 +5,9 @@ An image is a run of 512-byte blocks::
     global header | directories nobody owns | part of owner 1 | part of owner 2 ... | trailer | end-of-archive
     frame.py        writer.py                 writer.py                               frame.py  frame.py
 
+The members of a part are followed by their index (index.py), which has a checksum of each; verify.py and
+recheck.py compare.
+
 Each member is an `x` header (named after the job and its offset), GNU `L` and `K` headers for long names
 that are not UTF-8, a ustar header, and data.  GNU tar and bsdtar extract it by themselves.
 

@@ -5,7 +5,7 @@ import stat
 
 from appliance.archive.attributes import Identities
 from appliance.archive.errors import ArchiveUsageError
-from appliance.archive.pax import RECORDS_BYTES_MAX, encode_time, extended_header, record
+from appliance.archive.pax import RECORDS_BYTES_MAX, encode_time, extended_header, guarded, record
 from appliance.archive.ustar import OCTAL_SIZE_MAX, encode_header, long_header, split_name
 
 __all__ = ["JOB_BYTES_MAX", "MemberEncoder", "check_job"]
@@ -42,6 +42,7 @@ class MemberEncoder:
     """Encodes the headers of one part's members."""
 
     def __init__(self, job: str) -> None:
+        self.job = job
         self._job = check_job(job)
         self._identities = Identities()
 
@@ -80,6 +81,7 @@ class MemberEncoder:
         if size > OCTAL_SIZE_MAX:
             records += record(b"size", b"%d" % size)
             size = 0
+        records = guarded(records, long_headers)
         if len(records) > RECORDS_BYTES_MAX:
             raise ArchiveUsageError(f"{len(records)} bytes of extended attributes")
         device = (0, 0)

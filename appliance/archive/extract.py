@@ -15,8 +15,10 @@ from collections.abc import Iterator, Sequence
 from appliance.archive.acl import DEFAULT_ATTRIBUTE
 from appliance.archive.errors import ArchiveUsageError, DamagedArchiveError, TruncatedArchiveError
 from appliance.archive.frame import parse_global_header
+from appliance.archive.index import parse_index
 from appliance.archive.kinds import Kind
 from appliance.archive.later import Waiting
+from appliance.archive.lost import parse_lost
 from appliance.archive.member import GlobalHeader, Member
 from appliance.archive.outcome import (
     PROBLEMS_MAX,
@@ -27,6 +29,7 @@ from appliance.archive.outcome import (
     SourceStatus,
 )
 from appliance.archive.reader import MemberReader
+from appliance.archive.recheck import Recheck
 from appliance.archive.restore_attributes import Attributes, Privileges, apply_attributes
 from appliance.archive.restore_data import Copy, create_copy, pieces
 from appliance.archive.targets import Destination, Target, Targets, relative_name
@@ -84,6 +87,7 @@ class Extractor:
         self._by_offset = {n for n, target in enumerate(targets) if target.image_offset is not None}
         self._privileges = Privileges.of_this_thread()
         self._waiting = Waiting()
+        self._recheck: Recheck[tuple[bytes, list[Destination]]] = Recheck()
         self.result = ExtractResult(sources=[SourceStatus() for _ in targets])
         self._filesets = [(status.st_dev, status.st_ino) for status in (os.fstat(t.root) for t in targets)]
 
@@ -119,10 +123,36 @@ class Extractor:
         return self._options.existing is Existing.OVERWRITE
 
     def _global_header(self, header: GlobalHeader) -> None:
-        """Learn the backup root; all else in a global header (a `path`, say) is ignored on purpose."""
+        """Learn the backup root, and what of it is damaged.
+
+        All else in a global header (a `path`, say) is ignored on purpose.
+        """
         image = parse_global_header(header.records, header.offset)
         if image is not None and self._root is None:
             self._root = image.root
+        index = None
+        with contextlib.suppress(DamagedArchiveError):  # then there is nothing to compare with
+            index = parse_index(header.records, header.offset)
+        if index is not None:
+            for path, destinations in self._recheck.compare(index):
+                self._problem(path, "restored, but damaged: its checksum differs", destinations)
+        lost = parse_lost(header.records, header.offset)
+        if lost is not None:
+            self._lost(lost)
+
+    def _lost(self, paths: Sequence[bytes]) -> None:
+        """Tell of what was asked for and cannot be read; where that is not known, everything may be."""
+        for path in paths:
+            relative = relative_name(path.strip(b"/"), self._root or b"/")
+            destinations = self._targets.find(relative)
+            for destination in destinations:
+                self.result.sources[destination.target].members += 1
+            if destinations:
+                self._problem(b"/" + relative, "not restored: it cannot be read from tape", destinations)
+        if not paths:
+            everywhere = [Destination(number, []) for number in range(len(self.result.sources))]
+            text = "damage on tape, and the list of what was there is lost: files may be missing"
+            self._problem(b"/", text, everywhere)
 
     def _problem(self, path: bytes, text: str, destinations: Sequence[Destination] = ()) -> None:
         """Count and tell a problem."""
@@ -162,6 +192,9 @@ class Extractor:
         if done:
             self.result.files += 1
             self._observer.restored(path)
+            offset = member.image_offset
+            if self._reader.is_checking and offset is not None:
+                self._recheck.restored(offset, self._reader.checksum(), (path, destinations))
 
     def _other(self, member: Member, attributes: Attributes, path: bytes, destination: Destination) -> bool:
         """Restore a member without data to one place; false if it is not there afterwards."""

@@ -1,8 +1,10 @@
 r"""What stands around the parts of an image: the global header, the trailer, the end-of-archive.
 
 All of it is in `g` headers with a single `comment` record, which GNU tar and bsdtar pass over without a
-word.  A comment is one JSON document.  Names are bytes, JSON is not: each is given twice, `path` for people
-(bytes that are not UTF-8, and backslashes, as ``\xNN``) and `path_base64`, which alone is read back.
+word.  The name of each holds job and offset in the image, as those of `x` headers do.  A comment's first line
+is a JSON document, its last is a checksum of all before it; between them is what index.py says.  Names are
+bytes, JSON is not: each is given twice, `path` for people (bytes that are not UTF-8, and backslashes, as
+``\xNN``) and `path_base64`, which alone is read back.
 """
 
 import base64
@@ -10,11 +12,12 @@ import binascii
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+from appliance.archive.checksum import CHECKSUM_BYTES, checksum
 from appliance.archive.encode import check_job
 from appliance.archive.errors import DamagedArchiveError
-from appliance.archive.pax import global_record, record
+from appliance.archive.pax import global_record, header_origin, record
 from appliance.archive.ustar import BLOCK
 
 __all__ = [
@@ -22,9 +25,13 @@ __all__ = [
     "END_OF_ARCHIVE",
     "FORMAT_VERSION",
     "TRAILER_BYTES_MIN",
+    "Comment",
     "ImageHeader",
     "PartSummary",
+    "comment",
     "global_header",
+    "is_exact",
+    "parse_comment",
     "parse_global_header",
     "parse_trailer",
     "trailer",
@@ -41,6 +48,7 @@ COMMENT_BYTES_MAX = 512 * 1024
 TRAILER_BYTES_MIN = 64 * 1024
 
 _PRODUCT = "spanreel"
+_NAME_BYTES = 100  # of a header's name field
 _JSON_ROOM = COMMENT_BYTES_MAX - 4096  # what the parts of one comment take; the rest is its frame
 
 
@@ -70,18 +78,55 @@ def _path_fields(key: str, path: bytes) -> dict[str, str]:
     return {key: text, f"{key}_base64": base64.b64encode(path).decode()}
 
 
-def _comment(kind: str, job: str, fields: dict[str, Any], length: int = 0) -> bytes:
-    """Return a `g` header with a JSON comment, padded with blanks to at least `length` bytes of JSON."""
+class Comment(NamedTuple):
+    """What a comment of ours says: its document, the lines after it, and whether its checksum is right."""
+
+    document: dict[str, Any]
+    body: bytes
+    sound: bool
+
+
+_SUM = b"checksum "
+_SUM_BYTES = len(_SUM) + 2 * CHECKSUM_BYTES + 1  # with the digits and the end of the line
+
+
+def comment(
+    kind: str, job: str, offset: int, fields: dict[str, Any], body: bytes = b"", length: int = 0
+) -> bytes:
+    """Return a `g` header that stands at `offset` in the image.
+
+    `body` is whole lines.  The JSON is padded with blanks to at least `length` bytes.
+    """
     document = {"format": _PRODUCT, "version": FORMAT_VERSION, "kind": kind, "job": job, **fields}
-    text = json.dumps(document, separators=(",", ":")).encode().ljust(length)
-    return global_record(
-        b"./GlobalHead/spanreel-%b-%b" % (check_job(job), kind.encode()), record(b"comment", text)
+    text = json.dumps(document, separators=(",", ":")).encode().ljust(length) + b"\n" + body
+    return _assemble(check_job(job), offset, text + _sum_line(text))
+
+
+def _assemble(job: bytes, offset: int, text: bytes) -> bytes:
+    """Return a `g` header with `text` as its comment."""
+    return global_record(b"./GlobalHead/spanreel-%b-%d" % (job, offset), record(b"comment", text))
+
+
+def _sum_line(text: bytes) -> bytes:
+    """Return the last line of a comment."""
+    return b"%b%b\n" % (_SUM, checksum(text).digest()[:CHECKSUM_BYTES].hex().encode())
+
+
+def is_exact(raw: bytes, records: dict[bytes, bytes], offset: int) -> bool:
+    """Whether a `g` header is, byte for byte, one that we wrote to stand at `offset`."""
+    origin = header_origin(raw[:_NAME_BYTES].rstrip(b"\0"))
+    text = records.get(b"comment", b"")
+    return (
+        origin is not None
+        and origin[1] == offset
+        and text[-_SUM_BYTES:] == _sum_line(text[:-_SUM_BYTES])
+        and raw == _assemble(*origin, text)
     )
 
 
 def global_header(job: str, root: bytes) -> bytes:
     """Return the first bytes of an image of the backup of global path `root`."""
-    return _comment("image", job, _path_fields("root", root))
+    return comment("image", job, 0, _path_fields("root", root))
 
 
 def _groups(parts: Sequence[PartSummary]) -> list[list[dict[str, Any]]]:
@@ -105,34 +150,43 @@ def _groups(parts: Sequence[PartSummary]) -> list[list[dict[str, Any]]]:
     return groups
 
 
-def trailer(job: str, parts: Sequence[PartSummary]) -> bytes:
-    """Return the index of the parts, at least `TRAILER_BYTES_MIN` long, in comments of bounded size."""
+def trailer(job: str, parts: Sequence[PartSummary], offset: int) -> bytes:
+    """Return the index of the parts, at least `TRAILER_BYTES_MIN` long, in comments of bounded size.
+
+    It stands at `offset` in the image.
+    """
     groups = _groups(parts)
-    return b"".join(
-        _comment(
-            "index",
-            job,
-            {"number": number, "of": len(groups), "parts": group},
-            TRAILER_BYTES_MIN if number == len(groups) else 0,
-        )
-        for number, group in enumerate(groups, 1)
-    )
+    encoded = b""
+    for number, group in enumerate(groups, 1):
+        fields = {"number": number, "of": len(groups), "parts": group}
+        length = TRAILER_BYTES_MIN if number == len(groups) else 0
+        encoded += comment("index", job, offset + len(encoded), fields, length=length)
+    return encoded
 
 
-def _document(records: dict[bytes, bytes], offset: int) -> dict[str, Any] | None:
-    """Return the JSON of a `g` header of ours, None for one of another program.
+def parse_comment(records: dict[bytes, bytes], offset: int) -> Comment | None:
+    """Return what a `g` header of ours says, None for one of another program.
 
     Raises `DamagedArchiveError` (at `offset`) for a format version that this code does not know.
     """
+    text = records.get(b"comment", b"")
+    first, _, rest = text.partition(b"\n")
     try:
-        document = json.loads(records.get(b"comment", b""))
+        document = json.loads(first)
     except (ValueError, RecursionError):
         return None
     if not isinstance(document, dict) or document.get("format") != _PRODUCT:
         return None
     if document.get("version") != FORMAT_VERSION:
         raise DamagedArchiveError(f"format version {document.get('version')!r} is not known here", offset)
-    return document
+    sound = text[-_SUM_BYTES:] == _sum_line(text[:-_SUM_BYTES])
+    return Comment(document, rest[:-_SUM_BYTES], sound)
+
+
+def _document(records: dict[bytes, bytes], offset: int) -> dict[str, Any] | None:
+    """Return the JSON of a `g` header of ours, None for one of another program."""
+    found = parse_comment(records, offset)
+    return None if found is None else found.document
 
 
 def parse_global_header(records: dict[bytes, bytes], offset: int = 0) -> ImageHeader | None:
@@ -140,9 +194,12 @@ def parse_global_header(records: dict[bytes, bytes], offset: int = 0) -> ImageHe
 
     Raises `DamagedArchiveError` (at `offset`) for a header of ours that breaks the form.
     """
-    document = _document(records, offset)
-    if document is None or document.get("kind") != "image":
+    found = parse_comment(records, offset)
+    if found is None or found.document.get("kind") != "image":
         return None
+    document = found.document
+    if not found.sound:
+        raise DamagedArchiveError("the header of the image does not match its checksum", offset)
     try:
         root = base64.b64decode(document["root_base64"], validate=True)
         return ImageHeader(FORMAT_VERSION, str(document["job"]), root)

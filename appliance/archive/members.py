@@ -2,9 +2,11 @@
 
 import errno
 import os
+import stat
 from dataclasses import dataclass
 
 from appliance.archive.encode import MemberEncoder
+from appliance.archive.index import IndexEntry, IndexWriter
 from appliance.archive.kinds import FLAG_OF_KIND, Kind
 from appliance.archive.numbers import Numbers, Place
 from appliance.archive.part import Entry, Observer, PartResult, history_path
@@ -49,14 +51,16 @@ class PartStream:
         self._backup_root = backup_root
         self._start = stream_offset
         self._numbers = numbers
+        self._index = IndexWriter(encoder.job, stage)
         self._files = 0
         self._problems = 0
         # Only inodes with names still to come are in here.
         self._linked: dict[tuple[int, int], _Linked] = {}
 
-    def result(self, offset: int) -> PartResult:
-        """Return what the part came to, with its last byte before `offset`."""
-        return PartResult(offset - self._start, self._files, self._numbers.used, self._problems)
+    def end(self) -> PartResult:
+        """Write the rest of the part's index; return what the part came to."""
+        self._index.flush()
+        return PartResult(self._stage.offset - self._start, self._files, self._numbers.used, self._problems)
 
     @property
     def has_links(self) -> bool:
@@ -92,10 +96,11 @@ class PartStream:
         if kind is Kind.DIRECTORY and name != b"./":
             name += b"/"
         offset = self._stage.offset
-        self._stage.put(
-            self._encoder.encode(offset, name, FLAG_OF_KIND[kind], status, link=link, records=records)
-        )
-        self._enter(path, kind, status, place, offset)
+        headers = self._encoder.encode(offset, name, FLAG_OF_KIND[kind], status, link=link, records=records)
+        self._stage.begin_sum()
+        self._stage.put(headers)
+        node = self._enter(path, kind, status, place, offset)
+        self._register(path, kind, status, node, offset, offset)
 
     def add_link(self, path: bytes, kind: Kind, status: os.stat_result, place: Place) -> bool:
         """Add a hard link to a member that is in the part; return false if there is none yet."""
@@ -103,12 +108,15 @@ class PartStream:
         linked = self._linked.get(key)
         if linked is None:
             return False
+        offset = self._stage.offset
         headers = self._encoder.encode(
-            self._stage.offset, member_name(path), FLAG_OF_KIND[Kind.HARD_LINK], status, link=linked.name
+            offset, member_name(path), FLAG_OF_KIND[Kind.HARD_LINK], status, link=linked.name
         )
+        self._stage.begin_sum()
         self._stage.put(headers)
         told = self._numbers.meet(place.number) or place.number == linked.node
         self._tell(path, kind, status, place, linked.node, linked.offset, told)
+        self._register(path, kind, status, linked.node, offset, linked.offset)
         linked.remaining -= 1
         if not linked.remaining:
             del self._linked[key]
@@ -132,12 +140,14 @@ class PartStream:
                 sparse_map = encode_map(extents, size)
                 stored = len(sparse_map) + sum(length for _, length in extents)
                 records += b"".join(record(*pair) for pair in sparse_records(size))
-        encoder = self._encoder
-        self._stage.put(encoder.encode(offset, member_name(path), b"0", status, size=stored, records=records))
+        headers = self._encoder.encode(offset, member_name(path), b"0", status, size=stored, records=records)
+        self._stage.begin_sum()
+        self._stage.put(headers)
         self._stage.put(sparse_map)
-        self._enter(path, Kind.FILE, status, place, offset)
+        node = self._enter(path, Kind.FILE, status, place, offset)
         self._data(path, descriptor, extents)
         self._stage.put_zeros(padding(stored))
+        self._register(path, Kind.FILE, status, node, offset, offset)
         if len(extents) > EXTENTS_MAX:
             self.problem(path, f"has more than {EXTENTS_MAX} holes; the rest are saved as zeros")
         if size:
@@ -163,14 +173,38 @@ class PartStream:
         if missing:
             self.problem(path, f"{why}; {missing} bytes are saved as zeros")
 
-    def _enter(self, path: bytes, kind: Kind, status: os.stat_result, place: Place, offset: int) -> None:
-        """Tell of an inode's first name."""
+    def _enter(self, path: bytes, kind: Kind, status: os.stat_result, place: Place, offset: int) -> int:
+        """Tell of an inode's first name; return the inode's number."""
         told = self._numbers.meet(place.number)
         node = self._numbers.take() if told else place.number
         if status.st_nlink > 1 and kind is not Kind.DIRECTORY:
             linked = _Linked(member_name(path), node, offset, status.st_nlink - 1)
             self._linked[status.st_dev, status.st_ino] = linked
         self._tell(path, kind, status, place, node, offset, told)
+        return node
+
+    def _register(
+        self, path: bytes, kind: Kind, status: os.stat_result, node: int, offset: int, data_offset: int
+    ) -> None:
+        """Enter the member that began at `offset`, and is whole now, in the index."""
+        digest = self._stage.end_sum()
+        length = self._stage.offset - offset
+        self._index.add(
+            IndexEntry(
+                offset,
+                length,
+                digest,
+                kind,
+                node,
+                data_offset,
+                stat.S_IMODE(status.st_mode),
+                status.st_uid,
+                status.st_gid,
+                status.st_size,
+                status.st_mtime_ns,
+                path,
+            )
+        )
 
     def _tell(
         self,

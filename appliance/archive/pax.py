@@ -4,6 +4,7 @@ Source: POSIX.1-2017, pax, "pax Extended Header".  Values are bytes here: SCHILY
 """
 
 import re
+import zlib
 
 from appliance.archive.errors import DamagedArchiveError
 from appliance.archive.ustar import encode_header, padding
@@ -15,7 +16,9 @@ __all__ = [
     "encode_time",
     "extended_header",
     "global_record",
+    "guarded",
     "header_origin",
+    "is_intact",
     "parse_integer",
     "parse_records",
     "parse_time",
@@ -57,6 +60,29 @@ def parse_records(body: bytes, offset: int) -> dict[bytes, bytes]:
         records[keyword] = value
         position = end
     return records
+
+
+_GUARD = b"crc32 "
+_GUARD_BYTES = len(record(b"comment", _GUARD + b"00000000"))
+_GUARD_START = b"%d comment=%b" % (_GUARD_BYTES, _GUARD)
+
+
+def guarded(records: bytes, long_headers: bytes = b"") -> bytes:
+    """Return records with one more, a `comment` with their CRC-32 and that of the long names after them.
+
+    The checksum of a member comes after it.  This one is there before anything is done with a name or a size
+    in which a bit is flipped.  ustar blocks have a checksum of their own.
+    """
+    return records + record(b"comment", b"%b%08x" % (_GUARD, zlib.crc32(long_headers, zlib.crc32(records))))
+
+
+def is_intact(records: bytes, long_headers: bytes) -> bool:
+    """Whether a member's records, and the long names after them, are as `guarded` wrote them.
+
+    Those that have no such record at their end are another program's, and taken as they are.
+    """
+    rest, own = records[:-_GUARD_BYTES], records[-_GUARD_BYTES:]
+    return not own.startswith(_GUARD_START) or guarded(rest, long_headers) == records
 
 
 def encode_keyword(name: bytes) -> bytes:
@@ -103,11 +129,11 @@ def parse_integer(value: bytes, offset: int) -> int:
     return int(value)
 
 
-_OUR_NAME = re.compile(rb"\./PaxHeaders/spanreel-([A-Za-z0-9._-]+)-(\d{1,20})\Z")
+_OUR_NAME = re.compile(rb"\./(?:PaxHeaders|GlobalHead)/spanreel-([A-Za-z0-9._-]+)-(\d{1,20})\Z")
 
 
 def header_origin(name: bytes) -> tuple[bytes, int] | None:
-    """Return the job and offset that the name of an `x` header of ours holds, None for another's."""
+    """Return the job and offset that the name of an `x` or `g` header of ours holds, None for another's."""
     match = _OUR_NAME.match(name)
     return (match[1], int(match[2])) if match else None
 

@@ -9,10 +9,11 @@ connection delivers only what was requested, and reading ahead would hang.
 
 from collections.abc import Callable, Iterator
 
+from appliance.archive.checksum import CHECKSUM_BYTES, Checksum, checksum
 from appliance.archive.errors import ArchiveUsageError, DamagedArchiveError, TruncatedArchiveError
 from appliance.archive.kinds import KIND_OF_FLAG, Kind
 from appliance.archive.member import GlobalHeader, Member
-from appliance.archive.pax import RECORDS_BYTES_MAX, parse_integer, parse_records
+from appliance.archive.pax import RECORDS_BYTES_MAX, header_origin, is_intact, parse_integer, parse_records
 from appliance.archive.stage import Sink
 from appliance.archive.ustar import (
     BLOCK,
@@ -46,6 +47,11 @@ _BODY_LIMITS = {
     b"L": LONG_NAME_BYTES_MAX,
     b"K": LONG_NAME_BYTES_MAX,
 }
+
+# How the names of our own `x` and `g` headers begin.
+OUR_NAMES = (b"./PaxHeaders/spanreel-", b"./GlobalHead/spanreel-")
+
+_NAME_BYTES = 100  # of a header's name field
 _DATA_KINDS = (Kind.FILE, Kind.UNKNOWN)
 
 
@@ -62,11 +68,16 @@ class MemberReader:
 
     Iterate, or call `next`; then, before the next call, take a member's data by `data`, `copy` or `skip`
     (what is not taken is skipped).  Views are valid until the next call of any method.  Every method
-    raises `DamagedArchiveError` if the stream ends in the middle or is malformed.
+    raises `DamagedArchiveError` if the stream ends in the middle or is malformed; `resync` finds what comes
+    after the damage.  With `checking`, `checksum` may be asked for.
     """
 
-    def __init__(self, readinto: Callable[[memoryview], int | None], offset: int = 0) -> None:
+    def __init__(
+        self, readinto: Callable[[memoryview], int | None], offset: int = 0, *, checking: bool = False
+    ) -> None:
         self._readinto = readinto
+        self._checking = checking
+        self._sum: Checksum | None = None
         self._view = memoryview(bytearray(BUFFER_BYTES))
         self._low = 0
         self._high = 0
@@ -79,6 +90,11 @@ class MemberReader:
     def offset(self) -> int:
         """The offset in the image of the next byte."""
         return self._base + self._low
+
+    @property
+    def is_checking(self) -> bool:
+        """Whether `checksum` may be asked for."""
+        return self._checking
 
     @property
     def data_left(self) -> int:
@@ -112,16 +128,16 @@ class MemberReader:
             limit = _BODY_LIMITS.get(flag)
             if limit is None:
                 raw.append(block)
-                return self._member(offset, b"".join(raw), fields, seen)
-            body = self._body(fields, limit, at)
+                return self._begin(offset, raw, fields, seen)
+            body, whole = self._body(fields, limit, at)
             if flag == b"g":
                 if seen:
                     raise DamagedArchiveError("a global header within a member's headers", at)
-                return GlobalHeader(parse_records(body, at), block + body + bytes(padding(len(body))), at)
+                return GlobalHeader(parse_records(body, at), block + whole, at)
             if flag in seen:
                 raise DamagedArchiveError(f"two {flag.decode()} headers for one member", at)
             seen[flag] = body
-            raw += (block, body, bytes(padding(len(body))))
+            raw += (block, whole)
 
     def data(self) -> Iterator[memoryview]:
         """Yield what is left of the member's body, without its padding."""
@@ -137,7 +153,10 @@ class MemberReader:
             raise DamagedArchiveError("a member ends within its map", self.offset)
         self._body_left -= BLOCK
         self._data_left -= BLOCK
-        return self._take(BLOCK)
+        block = self._take(BLOCK)
+        if self._sum is not None:
+            self._sum.update(block)
+        return block
 
     def copy(self, member: Member, sink: Sink) -> int:
         """Send `member`, the one returned last, to `sink` as it stands; return how many bytes."""
@@ -156,6 +175,47 @@ class MemberReader:
         while self._data_left:
             self._data_left -= len(self._chunk(self._data_left))
         self._body_left = 0
+
+    def checksum(self) -> bytes:
+        """Pass over what is left of the member returned last; return the checksum of all its bytes."""
+        self.skip()
+        if self._sum is None:
+            raise ArchiveUsageError("this reader makes no checksums, or returned no member yet")
+        return self._sum.digest()[:CHECKSUM_BYTES]
+
+    def resync(self, job: bytes | None) -> bool:
+        """Find the next header of ours after damage, for `next` to return; false if there is none.
+
+        Only a header whose name holds the offset at which it stands, and `job` if that is known, is taken:
+        files contain archives, too.  On an archive of another program, or on a feed, there is none.
+        """
+        self._data_left = self._body_left = 0
+        self._ended = False
+        while self._available(BLOCK):
+            block = self._view[self._low : self._low + BLOCK]
+            if block[: len(OUR_NAMES[0])] in OUR_NAMES and self._is_header(bytes(block), job):
+                return True
+            self._low += BLOCK
+        return False
+
+    def _is_header(self, block: bytes, job: bytes | None) -> bool:
+        """Whether a block is a header of ours at its own place."""
+        origin = header_origin(block[:_NAME_BYTES].rstrip(b"\0"))
+        if origin is None or origin[1] != self.offset or job not in (None, origin[0]):
+            return False
+        try:
+            parse_header(block, self.offset)
+        except DamagedArchiveError:
+            return False
+        return True
+
+    def _available(self, count: int) -> bool:
+        """Whether `count` bytes are in the buffer, or come in; a rest that is shorter is dropped."""
+        while self._high - self._low < count:
+            if not self._fill():
+                self._low = self._high
+                return False
+        return True
 
     def drain(self) -> int:
         """Read and drop everything up to the end of the stream (a sender must not see it closed early)."""
@@ -201,12 +261,15 @@ class MemberReader:
         return bool(got)
 
     def _chunk(self, count: int) -> memoryview:
-        """Take up to `count` bytes, at least one."""
+        """Take up to `count` bytes of a member's data, at least one."""
         if self._low == self._high and not self._fill():
             raise TruncatedArchiveError("the stream ends within a member", self.offset)
         low = self._low
         self._low = min(self._high, low + count)
-        return self._view[low : self._low]
+        view = self._view[low : self._low]
+        if self._sum is not None:
+            self._sum.update(view)
+        return view
 
     def _take(self, count: int) -> bytes:
         """Take exactly `count` bytes."""
@@ -232,12 +295,26 @@ class MemberReader:
             raise DamagedArchiveError("a lone zero block between members", at)
         self._ended = True
 
-    def _body(self, fields: tuple[bytes, ...], limit: int, at: int) -> bytes:
-        """Take the body of an extended header."""
+    def _body(self, fields: tuple[bytes, ...], limit: int, at: int) -> tuple[bytes, bytes]:
+        """Take the body of an extended header; return it without and with its padding."""
         size = parse_number(fields[SIZE], at)
         if not 0 <= size <= limit:
             raise DamagedArchiveError(f"an extended header of {size} bytes (at most {limit})", at)
-        return self._take(size + padding(size))[:size]
+        whole = self._take(size + padding(size))
+        return whole[:size], whole
+
+    def _begin(
+        self, offset: int, raw: list[bytes], fields: tuple[bytes, ...], seen: dict[bytes, bytes]
+    ) -> Member:
+        """Return the member whose header blocks are `raw`; see first that they are undamaged."""
+        # Two pieces of each header: its block, and its body.
+        if b"x" in seen and not is_intact(seen[b"x"], b"".join(raw[2:-1])):
+            raise DamagedArchiveError("a member's records do not match their checksum", offset)
+        joined = b"".join(raw)
+        member = self._member(offset, joined, fields, seen)
+        if self._checking:
+            self._sum = checksum(joined)
+        return member
 
     def _member(self, offset: int, raw: bytes, fields: tuple[bytes, ...], seen: dict[bytes, bytes]) -> Member:
         """Build a member and get ready for its data."""

@@ -7,6 +7,7 @@ and 30,000 small files cost 100 calls of the sink rather than 100,000.
 import os
 from collections.abc import Callable
 
+from appliance.archive.checksum import CHECKSUM_BYTES, Checksum, checksum
 from appliance.archive.errors import SinkError, StoppedError
 
 __all__ = ["STAGE_BYTES", "Sink", "Stage"]
@@ -38,17 +39,36 @@ class Stage:
         self._view = memoryview(bytearray(STAGE_BYTES))
         self._used = 0
         self._sent = start
+        self._sum: Checksum | None = None
+        self._summed = 0  # bytes of the buffer that `_sum` has
 
     @property
     def offset(self) -> int:
         """The offset in the image of the next byte."""
         return self._sent + self._used
 
+    def begin_sum(self) -> None:
+        """Begin a checksum with the next byte."""
+        self._sum = checksum()
+        self._summed = self._used
+
+    def end_sum(self) -> bytes:
+        """Return the checksum of all bytes since `begin_sum`."""
+        assert self._sum is not None, "a checksum was begun"
+        self._sum.update(self._view[self._summed : self._used])
+        digest = self._sum.digest()[:CHECKSUM_BYTES]
+        self._sum = None
+        return digest
+
     def flush(self) -> None:
         """Send what is gathered."""
         if self._stop():
             raise StoppedError("stopped on request")
         if self._used:
+            if self._sum is not None:
+                # Once per buffer, over what is in the cache already: 1 MiB a call.
+                self._sum.update(self._view[self._summed : self._used])
+                self._summed = 0
             try:
                 self._sink(self._view[: self._used])
             except OSError as error:

@@ -73,8 +73,9 @@ def write_part(request: PartRequest, sink: Sink, observer: Observer, stop: Calla
     stage = Stage(sink, request.stream_offset, stop)
     with contextlib.closing(_Walk(request, stage, observer, stop)) as walk:
         walk.run()
+        result = walk.members.end()
     stage.flush()
-    return replace(walk.members.result(stage.offset), matched=frozenset(walk.matched))
+    return replace(result, matched=frozenset(walk.matched))
 
 
 def write_directories(
@@ -99,8 +100,9 @@ def write_directories(
         parent = nodes.get(path.rpartition(b"/")[0] or b"/", number)
         observer.listing(number, parent, structure.children(path).items())
         members.add(path, Kind.DIRECTORY, status, Place(number, parent))
+    result = members.end()
     stage.flush()
-    return members.result(stage.offset)
+    return result
 
 
 class _Walk:

@@ -153,6 +153,11 @@ class Tape:
         """Go behind the next file mark; False when there is none."""
         return self._mtio(MtioOp.FSF, 1) == 0
 
+    def skip_records(self, count: int) -> None:
+        """Go on by so many records of the same tape file."""
+        if count:
+            self._mtio(MtioOp.FSR, count)
+
     def close(self) -> None:
         """Give the drive back; safe to call when it is not open."""
         if self._open:

@@ -26,6 +26,9 @@ BUSY_RETRY_S = 0.01
 CACHE_KIB = 64 << 10
 """Page cache of a connection: file history of some hundred thousand names is inserted without rereading."""
 
+REAPED = "its process died"
+"""The reason of a job that nobody could end."""
+
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _FILE_NAME = re.compile(r"^(\d{4})\.sql$")
 _SIGN = 1 << 63
@@ -146,7 +149,7 @@ class Catalogue:
             return 0
         with self.transaction() as connection:
             connection.executemany(
-                "UPDATE job SET status = 'failed', reason = 'its process died', ended = ?"
+                f"UPDATE job SET status = 'failed', reason = '{REAPED}', ended = ?"  # noqa: S608
                 " WHERE id = ? AND status = 'running'",
                 dead,
             )

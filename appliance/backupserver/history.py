@@ -36,7 +36,7 @@ BATCH_AGE_S: Final = 1.0
 
 Row = tuple[int, bytes, bytes, int, int, int, int, int, int, int, int]
 
-_INSERT = "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT = "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _NO_STAT = FileStat()
 
 
@@ -162,7 +162,7 @@ class HistoryWriter:
     def _insert(self, catalogue: Catalogue, batch: list[Row]) -> None:
         if batch:
             with catalogue.transaction() as connection:
-                connection.executemany(_INSERT, batch)
+                connection.executemany(INSERT, batch)
         self.rows += len(batch)
         if self._nodes is not None:
             # Until names and nodes are joined nodes are counted, which is but the links less.

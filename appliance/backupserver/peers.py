@@ -16,7 +16,7 @@ from appliance.backupserver.leases import Lease, Leases
 from appliance.backupserver.library import Library
 from appliance.backupserver.progress import Screen
 from appliance.backupserver.shelf import Shelf
-from appliance.config import NodeConfig
+from appliance.config import BackupServer, NodeConfig
 from appliance.errors import JobError
 from appliance.ndmp.client import Client
 
@@ -44,6 +44,34 @@ class Peers:
     mover: Client
     events: Events
     shelf: Shelf
+
+
+@dataclass(frozen=True)
+class MediaPeers:
+    """The sessions of a job that only reads tape, and the drive it has: no file server has part in it."""
+
+    mover: Client
+    events: Events
+    shelf: Shelf
+
+
+@contextmanager
+def open_media(context: Context, leases: Leases) -> Iterator[MediaPeers]:
+    """Log in at the media server, then wait for a drive.
+
+    Raises InfrastructureError, ConfigurationError or JobError.
+    """
+    settings = context.config.section(BackupServer)
+    source = context.config.node.address
+    events = Events()
+    with ExitStack() as stack:
+        mover = stack.enter_context(connect(settings.server(settings.media), source, events.on_post))
+        robot = stack.enter_context(connect(settings.server(settings.media), source))
+        serial = take_drive(leases, settings.drives, context.screen)
+        library = Library(robot, settings.device(settings.changer), settings.drives)
+        shelf = Shelf(settings, context.catalogue, leases, library, mover, serial, context.screen.note)
+        stack.callback(shelf.tape.close_quietly)
+        yield MediaPeers(mover, events, shelf)
 
 
 @contextmanager

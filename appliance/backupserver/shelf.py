@@ -232,18 +232,30 @@ class Shelf:
             return False
 
     # -- reading -------------------------------------------------------------------------------------
+    def barcodes(self) -> list[str]:
+        """The cartridges in the library, in order."""
+        return sorted({element.barcode for element in self._library.inventory().elements if element.barcode})
+
+    def open_for_reading(self, barcode: str) -> None:
+        """Have a cartridge in the drive, which is open for reading.
+
+        Raises JobError when the cartridge is in use or not in the library.
+        """
+        if self.tape.barcode == barcode:
+            return
+        self.put_away()
+        holder = self._leases.take(lease_names.cartridge(barcode))
+        if holder is not None:
+            raise JobError(str(holder))
+        self._load(barcode)
+        self.tape.open_for_reading(barcode)
+
     def mount_for_reading(self, image: Image, segment: Segment) -> None:
         """Load the cartridge of a segment and go to the segment's first record.
 
         Raises JobError when the cartridge is not what the catalogue says, or not in the library.
         """
-        if self.tape.barcode != segment.barcode:
-            self.put_away()
-            holder = self._leases.take(lease_names.cartridge(segment.barcode))
-            if holder is not None:
-                raise JobError(str(holder))
-            self._load(segment.barcode)
-            self.tape.open_for_reading(segment.barcode)
+        self.open_for_reading(segment.barcode)
         if not self.tape.go_to_file(segment.file - 1) or not self._is_header_of(image, segment):
             raise JobError(
                 f"{segment.barcode}: tape file {segment.file - 1} is not the header that the catalogue knows"

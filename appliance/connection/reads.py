@@ -132,15 +132,18 @@ class ReadPlan:
                 self._wanted_up_to = ALL_ONES
             elif self._directory is None:
                 self._directory = path
-        self._position = end
-        if self._directory is not None and end >= self._limit(end - 1):
-            # Behind its part begins another's, or the trailer: neither is a reason to read on.
-            self._directory = None
+        self._go_on(end)
 
     def passed(self, end: int) -> None:
         """At the place is a header that is no member's; it ends before `end`."""
         self._leave_place()
+        self._go_on(end)
+
+    def _go_on(self, end: int) -> None:
         self._position = end
+        if self._directory is not None and end >= self._limit(end - 1):
+            # Behind its part begins another's, or the trailer: neither is a reason to read on.
+            self._directory = None
 
     @property
     def is_at_place(self) -> bool:

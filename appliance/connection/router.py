@@ -10,17 +10,20 @@ import contextlib
 import functools
 import socket
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from appliance import feeds
 from appliance.archive.errors import ArchiveError, DamagedArchiveError, TruncatedArchiveError
-from appliance.archive.frame import END_OF_ARCHIVE, global_header, parse_global_header
+from appliance.archive.frame import END_OF_ARCHIVE, global_header, parse_global_header, parse_trailer
+from appliance.archive.index import parse_index
 from appliance.archive.kinds import Kind
 from appliance.archive.lookup import SourceTable
+from appliance.archive.lost import lost_headers
 from appliance.archive.member import GlobalHeader, Member
 from appliance.archive.reader import MemberReader
 from appliance.connection.channel import Channel, FeedEnd
+from appliance.connection.losses import Losses
 from appliance.connection.reads import Place, ReadPlan, Stretch
 from appliance.ndmp.enums import ALL_ONES, DataHaltReason
 from appliance.ndmp.extension import ChannelStartRequest
@@ -132,6 +135,11 @@ class Router:
         # An image says itself what its root is; when its beginning is not read, the asker does.
         self._root = (request.root if request.places else b"") or b"/"
         self._root_given = bool(request.places and request.root)
+        self._given_root = request.root
+        self._losses = Losses()
+        self._is_closing = False  # the list of parts went by
+        # Feeds that got members which the next index speaks of.
+        self._unchecked: set[int] = set()
         self._log = log
         self._delivery: Delivery | None = None
 
@@ -169,43 +177,106 @@ class Router:
     def _route(self, delivery: Delivery) -> None:
         plan, reader = self._plan, delivery.reader
         while (place := plan.next_place()) is not None and not self._is_deserted():
+            if place > reader.offset:
+                self._leave()
             delivery.go_to(place)
             try:
                 item = reader.next()
             except TruncatedArchiveError:
                 raise
             except DamagedArchiveError as error:
-                if not plan.is_at_place:
-                    raise
+                if plan.is_whole or not plan.is_at_place:
+                    if not self._find_way(reader, error):
+                        break
+                    plan.passed(reader.offset)
+                    continue
                 # An fh_info that is not one of this image costs the name that it came with.
                 self._log.warning("no member", job=self._channel.job, offset=place, why=str(error))
                 plan.lost()
                 continue
             if item is None:
                 if plan.is_whole or not plan.is_at_place:
-                    return
+                    break
                 plan.lost()
                 continue
+            self._losses.met(item)
             if isinstance(item, GlobalHeader):
                 plan.passed(reader.offset)
                 self._learn(item)
-                continue
-            path = self._relative(b"/" + item.name)
-            end = item.offset + len(item.raw) + item.data_length
-            plan.found(path, end, is_directory=item.kind is Kind.DIRECTORY)
-            chosen = {n for n in self._table.feeds(path, item) if self._feeds[n].failed is None}
-            if chosen:
-                reader.copy(item, functools.partial(self._send, chosen))
+            else:
+                self._pass_on(reader, item)
+        self._leave()
+
+    def _pass_on(self, reader: MemberReader, item: Member) -> None:
+        """Give a member to the feeds that want it."""
+        path = self._relative(b"/" + item.name)
+        end = item.offset + len(item.raw) + item.data_length
+        self._plan.found(path, end, is_directory=item.kind is Kind.DIRECTORY)
+        chosen = {n for n in self._table.feeds(path, item) if self._feeds[n].failed is None}
+        if chosen:
+            self._unchecked |= chosen
+            reader.copy(item, functools.partial(self._send, chosen))
+
+    def _leave(self) -> None:
+        """No index comes for what was read last; damage in it stays without names."""
+        self._tell_lost((), is_vague=self._losses.is_open)
+        self._losses.restart()
 
     def _is_deserted(self) -> bool:
         """Whether nobody is left to read for."""
         return all(feed.failed is not None for feed in self._feeds.values())
 
     def _learn(self, item: GlobalHeader) -> None:
-        header = parse_global_header(item.records, item.offset)
+        """Take what a global header says; owners get the image's, and the indexes of their members."""
+        try:
+            header = parse_global_header(item.records, item.offset)
+        except DamagedArchiveError as error:
+            self._lose_header(error)
+            return
         if header is not None and not self._root_given:
             self._root = header.root
             self._send(set(self._feeds), item.raw)
+        try:
+            index = parse_index(item.records, item.offset)
+            is_trailer = parse_trailer(item.records, item.offset) is not None
+        except DamagedArchiveError as error:
+            self._losses.broke(error)
+            return
+        self._is_closing = self._is_closing or is_trailer
+        if index is not None:
+            self._send(self._unchecked, item.raw)
+            self._unchecked = set()
+            lost, is_vague = self._losses.at_index(index)
+            self._tell_lost(lost, is_vague=is_vague)
+
+    def _lose_header(self, error: DamagedArchiveError) -> None:
+        """Do without the image's header, if the asker said what the root is."""
+        self._log.warning("damaged header", job=self._channel.job, why=str(error))
+        if not self._given_root:
+            raise error
+        self._root, self._root_given = self._given_root, True
+        self._send(set(self._feeds), global_header(self._channel.job, self._root))
+
+    def _find_way(self, reader: MemberReader, error: DamagedArchiveError) -> bool:
+        """Go on behind damage; false if only the end of the image was hit.  Raises `error` if all is lost."""
+        self._log.warning("damage", job=self._channel.job, offset=error.offset, why=error.what)
+        if not error.offset and not self._root_given:
+            self._lose_header(error)
+        self._losses.broke(error)
+        if reader.resync(self._losses.job):
+            return True
+        if not self._is_closing:
+            raise error
+        return False
+
+    def _tell_lost(self, paths: Sequence[bytes], *, is_vague: bool) -> None:
+        """Tell the owners what they will not get."""
+        if paths:
+            for header in lost_headers(self._channel.job, paths):
+                self._send(set(self._feeds), header)
+        if is_vague:
+            for header in lost_headers(self._channel.job, ()):
+                self._send(set(self._feeds), header)
 
     def _relative(self, path: bytes) -> bytes:
         """A global path relative to the backup root; one outside it, as no writer makes, stays whole."""

@@ -148,7 +148,7 @@ class BackupJob(Job):
         self.totals.files += result.files
 
     def _write_end(self, sink: Callable[[bytes | memoryview], object]) -> None:
-        sink(trailer(self.context.name, self._parts))
+        sink(trailer(self.context.name, self._parts, self.totals.bytes))
         sink(END_OF_ARCHIVE)
 
     def _feed_own(self, name: str, write: Callable[[Callable[[bytes | memoryview], object]], None]) -> None:

@@ -76,11 +76,11 @@ def access(env: Mapping[bytes, Sequence[bytes]], wanted: Sequence[Wish]) -> Acce
     One name without fh_info makes it a scan of the whole image (draft, 3.5.2.4: all ones is "not known").
     """
     recursive = is_yes(env, RECURSIVE, default=True)
-    if not is_yes(env, DIRECT, default=False) or any(wish.fh_info == ALL_ONES for wish in wanted):
-        return Access(recursive)
-    places = tuple(x.Place(wish.fh_info, wish.source or b"/") for wish in wanted)
     given = (env.get(b"FILESYSTEM") or (b"",))[-1]
-    if not given.startswith(b"/"):
+    root = clean_path(given) if given.startswith(b"/") else b""
+    if not is_yes(env, DIRECT, default=False) or any(wish.fh_info == ALL_ONES for wish in wanted):
+        return Access(recursive, root)
+    places = tuple(x.Place(wish.fh_info, wish.source or b"/") for wish in wanted)
+    if not root:
         return Access(recursive, places=places)
-    root = clean_path(given)
     return Access(recursive, root, places, parse_parts(env.get(PART, ()), root))

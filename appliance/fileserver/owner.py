@@ -282,7 +282,7 @@ class OwnerService(DataService):
         existing: Existing,
         roots: contextlib.ExitStack,
     ) -> DataHaltReason:
-        reader = MemberReader(self._source(stream))
+        reader = MemberReader(self._source(stream), checking=True)
         observer = _RestoreLog(self)
         self.ask_for_image()
         with roots:

@@ -93,7 +93,7 @@ def image(root: Path, observer: Recorder | None = None) -> bytes:
     head = global_header("job1", b"/")
     body, result = part(root, observer, stream_offset=len(head))
     summary = PartSummary("fs1", b"/", len(head), result.bytes, result.files)
-    return head + body + trailer("job1", [summary]) + END_OF_ARCHIVE
+    return head + body + trailer("job1", [summary], len(head) + len(body)) + END_OF_ARCHIVE
 
 
 def extract(

@@ -191,7 +191,7 @@ def test_the_global_header_comes_back(root: bytes) -> None:
 def test_the_trailer_comes_back_in_bounded_comments(count: int) -> None:
     """All parts are listed; no comment exceeds its bound; the whole has what a first read asks for."""
     parts = [PartSummary(f"fs{n}", b"/p/\xff%d" % n, n * 512, n, n) for n in range(count)]
-    encoded = trailer("job1", parts)
+    encoded = trailer("job1", parts, 512)
     assert len(encoded) >= TRAILER_BYTES_MIN
     found: list[PartSummary] = []
     for item in MemberReader(source_of(encoded + END_OF_ARCHIVE)):

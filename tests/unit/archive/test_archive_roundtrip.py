@@ -86,7 +86,7 @@ def test_foreign_tools_read_concatenated_parts(tmp_path: Path) -> None:
         )
         parts.append(PartSummary("fs", prefix, len(whole), result.bytes, result.files))
         whole += body
-    whole += trailer("job1", parts) + END_OF_ARCHIVE
+    whole += trailer("job1", parts, len(whole)) + END_OF_ARCHIVE
     for command in (GNU_TAR, BSDTAR):
         out = tmp_path / command[0]
         run(command, whole, out)

@@ -78,7 +78,7 @@ def test_direct_access_needs_a_place_for_every_name() -> None:
     assert found.places == (x.Place(512, b"/a"), x.Place(1024, b"/"))
     assert (found.root, len(found.parts)) == (b"/p", 3)
     assert access({}, wishes) == Access()
-    assert access(env, [*wishes, Wish(b"/b", b"/b", b"/t", ALL_ONES)]) == Access()
+    assert access(env, [*wishes, Wish(b"/b", b"/b", b"/t", ALL_ONES)]) == Access(root=b"/p")
     assert access({**env, b"RECURSIVE": [b"n"]}, wishes).recursive is False
 
 

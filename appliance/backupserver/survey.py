@@ -1,0 +1,74 @@
+"""What is on a cartridge, by itself: its label, and the header of every segment.
+
+Data is spaced over, which takes a drive seconds to minutes; nothing of the catalogue is needed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from appliance.backupserver.labels import RECORD_BYTES, ForeignRecordError, Header, Label
+from appliance.backupserver.shelf import Shelf
+from appliance.ndmp.errors import ReplyError
+
+
+@dataclass(frozen=True)
+class Found:
+    """A segment: its header, and the tape file of its data.  `ended`: a file mark follows the data."""
+
+    header: Header
+    file: int
+    ended: bool
+
+
+@dataclass
+class Contents:
+    """What one cartridge holds.  `trouble`: why it could not be read to its end of data, else empty."""
+
+    barcode: str
+    label: Label
+    segments: list[Found] = field(default_factory=list)
+    last_file: int = 0
+    trouble: str = ""
+
+
+def survey(shelf: Shelf, barcode: str) -> Contents:
+    """Look through a cartridge.
+
+    Raises ForeignRecordError when it has no label of ours, JobError when it is not there or in use.
+    """
+    shelf.open_for_reading(barcode)
+    tape = shelf.tape
+    tape.rewind()
+    try:
+        record = tape.read_record(RECORD_BYTES)
+    except ReplyError as error:
+        raise ForeignRecordError(f"a first record that is no label ({error.code.name})") from error
+    if record is None or tape.was_end(record):
+        raise ForeignRecordError("nothing")
+    contents = Contents(barcode, Label.parse(record))
+    try:
+        _segments(shelf, contents)
+    except (ForeignRecordError, ReplyError) as error:
+        contents.trouble = f"tape file {contents.last_file + 1} is no header of a segment: {error}"
+    return contents
+
+
+def _segments(shelf: Shelf, contents: Contents) -> None:
+    """Read one header after the other, up to the end of data."""
+    tape = shelf.tape
+    ended = tape.next_file()
+    while ended:
+        record = tape.read_record(RECORD_BYTES)
+        if record is None or tape.was_end(record):
+            return
+        header = Header.parse(record)
+        if not tape.next_file():
+            return
+        file = contents.last_file + 2
+        ended = tape.next_file()
+        contents.segments.append(Found(header, file, ended))
+        if ended:
+            contents.last_file = file
+        else:
+            contents.trouble = f"tape file {file} has no end: its job was cut short"
