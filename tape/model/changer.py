@@ -19,7 +19,9 @@ from tape.model.cartridge import Cartridge
 from tape.model.drive import DriveModel
 from tape.model.element_map import ElementMap
 from tape.model.spec import LibrarySpec
-from tape.model.unit import INVALID_FIELD_IN_CDB, CheckCondition, LogicalUnit, UnitIdentity, illegal
+from tape.model.inquiry import Inquiry, t10_identifier
+from tape.model.modes import ModePage, Modes
+from tape.model.unit import INVALID_FIELD_IN_CDB, REMOVAL_PREVENTED, CheckCondition, LogicalUnit, UnitIdentity, illegal
 from tape.sense import Sense, SenseKey
 from tape.transport import DataOut
 
@@ -28,10 +30,9 @@ __all__ = ["ChangerModel"]
 INVALID_ELEMENT_ADDRESS = (0x21, 0x01)
 DESTINATION_FULL = (0x3B, 0x0D)
 SOURCE_EMPTY = (0x3B, 0x0E)
-REMOVAL_PREVENTED = (0x53, 0x02)
 INTERNAL_FAILURE = (0x44, 0x00)
 
-_PAGE_ADDRESSES = 0x1D
+_PAGE_ADDRESSES, _PAGE_GEOMETRY, _PAGE_CAPABILITIES = 0x1D, 0x1E, 0x1F
 # Order of the address assignment page (SMC-3, 7.3.4).
 _PAGE_ORDER = (ElementKind.ARM, ElementKind.SLOT, ElementKind.PORT, ElementKind.DRIVE)
 _STORAGE = (ElementKind.SLOT, ElementKind.PORT)
@@ -64,18 +65,25 @@ class ChangerModel(LogicalUnit):
         self.register(INITIALIZE_ELEMENT_STATUS, self._initialize)
         self.register(READ_ELEMENT_STATUS, self._read_element_status)
         self.register(MOVE_MEDIUM, self._move_medium)
+        Inquiry(self)
+        Modes(self, self._mode_pages())
 
-    def mode_pages(self, page: int) -> bytes | None:
-        """Return the element address assignment page."""
-        if page not in (_PAGE_ADDRESSES, 0x3F):
-            return None
+    def _mode_pages(self) -> list[ModePage]:
+        """Element addresses (SMC-3, 7.3.4), geometry of the arm (7.3.5), what can be moved where (7.3.2)."""
         body = b""
         for kind in _PAGE_ORDER:
             addresses = self._spec.addresses(kind)
             first = addresses.start if addresses else 0
             body += first.to_bytes(2, "big") + len(addresses).to_bytes(2, "big")
-        body += bytes(2)
-        return bytes([_PAGE_ADDRESSES, len(body)]) + body
+        # Slots, ports and drives store; everything moves to and is exchanged between those three.
+        stores = 0x0E
+        moves = bytes([0, stores, stores, stores])
+        capabilities = bytes([stores, 0]) + moves + bytes(4) + moves + bytes(4)
+        return [
+            ModePage(_PAGE_ADDRESSES, body + bytes(2)),
+            ModePage(_PAGE_GEOMETRY, bytes(2)),
+            ModePage(_PAGE_CAPABILITIES, capabilities),
+        ]
 
     def _initialize(self, _fields: dict[str, int], _data: DataOut) -> bytes:
         """The model always knows what is where: there is nothing to look at."""
@@ -178,5 +186,5 @@ class ChangerModel(LogicalUnit):
             tag = place.barcode.encode("ascii").ljust(32) if place is not None else b""
             descriptor += tag.ljust(VOLUME_TAG_LENGTH, b"\0")
         if drive is not None and dvcid:
-            descriptor += drive.t10_identifier()
+            descriptor += t10_identifier(drive.identity)
         return descriptor

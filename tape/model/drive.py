@@ -10,7 +10,6 @@ from __future__ import annotations
 from tape.commands import (
     LOAD_UNLOAD,
     LOCATE_10,
-    MODE_SELECT_6,
     READ_6,
     READ_BLOCK_LIMITS,
     READ_POSITION,
@@ -32,10 +31,14 @@ from tape.drive_data import (
 )
 from tape.fields import decode_fields, encode_fields
 from tape.model.cartridge import FRAME_BYTES, Cartridge
+from tape.model.drive_pages import DENSITY, drive_pages
+from tape.model.inquiry import Inquiry
+from tape.model.modes import Modes
 from tape.model.unit import (
     INVALID_FIELD_IN_CDB,
     INVALID_FIELD_IN_LIST,
     MEDIUM_CHANGED,
+    REMOVAL_PREVENTED,
     CheckCondition,
     LogicalUnit,
     UnitIdentity,
@@ -48,10 +51,8 @@ __all__ = ["MAX_RECORD_BYTES", "DriveModel"]
 
 # What LTO drives take, and far above the 256 KiB this project writes.
 MAX_RECORD_BYTES = 8 << 20
-DENSITY = 0x58  # LTO-5
 _SAME_DENSITY = (0x00, 0x7F, DENSITY)  # default, "no change", ours
 _DESCRIPTOR_LENGTH = 8
-_PARAMETER_LIST_LENGTH_ERROR = (0x1A, 0x00)
 
 
 def _filemark(left: int) -> CheckCondition:
@@ -104,13 +105,14 @@ class DriveModel(LogicalUnit):
             (WRITE_6, self._write),
             (WRITE_FILEMARKS_6, self._write_filemarks),
             (SPACE_6, self._space),
-            (MODE_SELECT_6, self._mode_select),
             (LOAD_UNLOAD, self._load_unload),
             (LOCATE_10, self._locate),
             (READ_POSITION, self._read_position),
         )
         for command, handler in handlers:
             self.register(command, handler)
+        Inquiry(self)
+        self._modes = Modes(self, drive_pages(), self._mode_header, self._select_header)
 
     # -- what the changer and the operator do --------------------------------------------------------
     def insert(self, cartridge: Cartridge, *, is_power_on: bool = False) -> None:
@@ -316,7 +318,7 @@ class DriveModel(LogicalUnit):
             return b""
         self._flush(self._tape())
         if self.prevented:
-            raise illegal((0x53, 0x02))
+            raise illegal(REMOVAL_PREVENTED)
         self.loaded = False
         return b""
 
@@ -327,32 +329,16 @@ class DriveModel(LogicalUnit):
         values = {"granularity": 0, "maximum": MAX_RECORD_BYTES, "minimum": 1}
         return bytes(encode_fields(LIMITS_LENGTH, LIMITS_FIELDS, values))
 
-    def mode_header(self) -> tuple[int, bytes]:
+    def _mode_header(self) -> tuple[int, bytes]:
         """Return write protection and buffered mode, and the descriptor: density, block length 0."""
         protected = self.cartridge is not None and self.loaded and self.cartridge.header.write_protected
         values = {"write_protected": int(protected), "buffered_mode": self._buffered_mode, "density": DENSITY}
         mode = encode_fields(MODE_LENGTH, MODE_FIELDS, values)
         return mode[2], bytes(mode[MODE_LENGTH - _DESCRIPTOR_LENGTH :])
 
-    def mode_pages(self, page: int) -> bytes | None:
-        """There are no pages yet; page 0 and "all" then give header and descriptor."""
-        return b"" if page in (0x00, 0x3F) else None
-
-    def _mode_select(self, fields: dict[str, int], data: DataOut) -> bytes:
-        """MODE SELECT(6): header and at most one descriptor, of block length 0 (SPC-4, 6.11)."""
-        length = fields["parameter_list_length"]
-        if fields["sp"]:
-            raise illegal(INVALID_FIELD_IN_CDB)
-        if length == 0:
-            return b""
-        if length < MODE_LENGTH - _DESCRIPTOR_LENGTH or length > len(data):
-            raise illegal(_PARAMETER_LIST_LENGTH_ERROR)
-        values = decode_fields(MODE_FIELDS, bytes(data[:length]))
-        if values["descriptor_length"] not in (0, _DESCRIPTOR_LENGTH):
-            raise illegal(INVALID_FIELD_IN_LIST)
-        if length != MODE_LENGTH - _DESCRIPTOR_LENGTH + values["descriptor_length"]:
-            raise illegal(_PARAMETER_LIST_LENGTH_ERROR)
+    def _select_header(self, specific: int, descriptor: bytes) -> None:
+        """Take buffered mode and the descriptor: our density, of block length 0 (SSC-4, 8.3)."""
+        values = decode_fields(MODE_FIELDS, bytes([0, 0, specific, 0]) + descriptor)
         if values["density"] not in _SAME_DENSITY or values["block_length"] or values["buffered_mode"] > 1:
             raise illegal(INVALID_FIELD_IN_LIST)
         self._buffered_mode = values["buffered_mode"]
-        return b""

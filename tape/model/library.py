@@ -18,7 +18,7 @@ from tape.model.changer import ChangerModel
 from tape.model.drive import DriveModel
 from tape.model.element_map import ElementMap
 from tape.model.spec import LibrarySpec
-from tape.model.unit import LogicalUnit
+from tape.model.unit import IN_PROCESS, LogicalUnit
 from tape.transport import DEFAULT_TIMEOUT_S, Completion, DataOut, Transport
 
 __all__ = ["LibraryModel", "ModelTransport", "cartridge_path"]
@@ -72,18 +72,26 @@ class LibraryModel:
     def _open(self, barcode: str) -> Cartridge:
         return Cartridge(cartridge_path(self.folder, barcode))
 
-    def transport(self, serial: str) -> ModelTransport:
+    @property
+    def units(self) -> tuple[LogicalUnit, ...]:
+        """The drives by their element addresses, then the changer: the order of an iSCSI target's LUNs."""
+        return (*self.drives, self.changer)
+
+    def transport(self, serial: str, nexus: str = IN_PROCESS) -> ModelTransport:
         """Return a new path to the drive or changer with this serial number.
+
+        Args:
+            serial: the device's.
+            nexus: who will send commands through it; paths of one name share unit attentions.
 
         Raises:
             TapeMisuseError: there is no such device.
 
         """
-        units: tuple[LogicalUnit, ...] = (self.changer, *self.drives)
-        for unit in units:
+        for unit in self.units:
             if unit.identity.serial == serial:
-                return ModelTransport(self, unit)
-        serials = ", ".join(unit.identity.serial for unit in units)
+                return ModelTransport(self, unit, nexus)
+        serials = ", ".join(unit.identity.serial for unit in (self.changer, *self.drives))
         raise TapeMisuseError(f"the library has no device {serial!r}; it has {serials}")
 
     def set_write_protected(self, barcode: str, protected: bool) -> None:
@@ -130,8 +138,9 @@ def _take_lock(folder: Path) -> int:
 class ModelTransport(Transport):
     """A path to one unit of a library; any number may exist, each for one thread at a time."""
 
-    def __init__(self, library: LibraryModel, unit: LogicalUnit) -> None:
+    def __init__(self, library: LibraryModel, unit: LogicalUnit, nexus: str) -> None:
         self.name = f"model:{unit.identity.serial}"
+        self._nexus = nexus
         self._library = library
         self._unit = unit
         self._closed = False
@@ -142,7 +151,7 @@ class ModelTransport(Transport):
         *,
         data_out: DataOut = b"",
         data_in_length: int = 0,
-        timeout_s: float = DEFAULT_TIMEOUT_S,  # noqa: ARG002 - the model answers at once
+        timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> Completion:
         """Carry out a command; see `Transport.execute`."""
         if self._closed:
@@ -151,7 +160,7 @@ class ModelTransport(Transport):
             raise TapeMisuseError("a SCSI command carries data in one direction only")
         if self._library.closed:
             raise TransportError("the library is powered off", device=self.name)
-        return self._unit.execute(cdb, data_out, data_in_length)
+        return self._unit.execute(cdb, data_out, data_in_length, self._nexus, timeout_s)
 
     def close(self) -> None:
         """Give the path up; the library goes on."""
