@@ -18,10 +18,17 @@ from tape.fields import encode_fields
 from tape.model.cartridge import Cartridge
 from tape.model.drive import DriveModel
 from tape.model.element_map import ElementMap
-from tape.model.spec import LibrarySpec
 from tape.model.inquiry import Inquiry, t10_identifier
 from tape.model.modes import ModePage, Modes
-from tape.model.unit import INVALID_FIELD_IN_CDB, REMOVAL_PREVENTED, CheckCondition, LogicalUnit, UnitIdentity, illegal
+from tape.model.spec import LibrarySpec
+from tape.model.unit import (
+    INVALID_FIELD_IN_CDB,
+    REMOVAL_PREVENTED,
+    CheckCondition,
+    LogicalUnit,
+    UnitIdentity,
+    illegal,
+)
 from tape.sense import Sense, SenseKey
 from tape.transport import DataOut
 
@@ -46,6 +53,7 @@ class ChangerModel(LogicalUnit):
         places: which cartridge is where.
         drives: in the order of their element addresses.
         open_cartridge: opens the file of a barcode.
+        shown: gives the label that is reported for a barcode.
 
     """
 
@@ -55,12 +63,14 @@ class ChangerModel(LogicalUnit):
         places: ElementMap,
         drives: Sequence[DriveModel],
         open_cartridge: Callable[[str], Cartridge],
+        shown: Callable[[str], str] = str,
     ) -> None:
         super().__init__(UnitIdentity(8, "VIRTUAL LIBRARY", spec.changer_serial))
         self._spec = spec
         self._places = places
         self._drives = dict(zip(spec.addresses(ElementKind.DRIVE), drives, strict=True))
         self._open_cartridge = open_cartridge
+        self._shown = shown
         self._kinds = {address: kind for kind in ElementKind for address in spec.addresses(kind)}
         self.register(INITIALIZE_ELEMENT_STATUS, self._initialize)
         self.register(READ_ELEMENT_STATUS, self._read_element_status)
@@ -183,7 +193,7 @@ class ChangerModel(LogicalUnit):
             values |= {"source_valid": 1, "source": place.source}
         descriptor = bytes(encode_fields(DESCRIPTOR_LENGTH, DESCRIPTOR, values))
         if voltag:
-            tag = place.barcode.encode("ascii").ljust(32) if place is not None else b""
+            tag = self._shown(place.barcode).encode("ascii").ljust(32) if place is not None else b""
             descriptor += tag.ljust(VOLUME_TAG_LENGTH, b"\0")
         if drive is not None and dvcid:
             descriptor += t10_identifier(drive.identity)

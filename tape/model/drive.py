@@ -7,6 +7,8 @@ in the `CheckCondition`s of the first section.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from tape.commands import (
     LOAD_UNLOAD,
     LOCATE_10,
@@ -55,6 +57,13 @@ _SAME_DENSITY = (0x00, 0x7F, DENSITY)  # default, "no change", ours
 _DESCRIPTOR_LENGTH = 8
 
 
+class AtObject(Protocol):
+    """`FaultPlan.at_object`."""
+
+    def __call__(self, barcode: str, number: int, *, write: bool) -> None:
+        """Raise CheckCondition where the object cannot be used."""
+
+
 def _filemark(left: int) -> CheckCondition:
     return CheckCondition(Sense(SenseKey.NO_SENSE, 0x00, 0x01, filemark=True, information=left))
 
@@ -82,6 +91,8 @@ class DriveModel(LogicalUnit):
         serial: unit serial number.
         early_warning_bytes: room left on a cartridge from which on every write gives early warning;
             at most half of the cartridge.
+        at_object: asked with barcode and number of every object before it is read or written; raises
+            CheckCondition where that goes wrong.
 
     Attributes:
         cartridge: what lies in the drive, threaded or ejected; None if it is empty.
@@ -90,12 +101,15 @@ class DriveModel(LogicalUnit):
 
     """
 
-    def __init__(self, serial: str, early_warning_bytes: int) -> None:
+    def __init__(
+        self, serial: str, early_warning_bytes: int, at_object: AtObject = lambda *_args, **_kwargs: None
+    ) -> None:
         super().__init__(UnitIdentity(1, "VIRTUAL DRIVE", serial))
         self.cartridge: Cartridge | None = None
         self.loaded = False
         self.position = 0
         self._early_warning_bytes = early_warning_bytes
+        self._at_object = at_object
         self._buffered_mode = 1
         self._dirty = False
         handlers = (
@@ -168,6 +182,7 @@ class DriveModel(LogicalUnit):
         if self.position >= tape.count:
             raise _end_of_data(asked)
         number = self.position
+        self._at_object(tape.header.barcode, number, write=False)
         self.position += 1
         if tape.is_filemark(number):
             raise _filemark(asked)
@@ -188,6 +203,7 @@ class DriveModel(LogicalUnit):
             return b""
         if self._left(tape) < length + FRAME_BYTES:
             raise _overflow(length)
+        self._at_object(tape.header.barcode, self.position, write=True)
         tape.write_record(self.position, data if len(data) == length else memoryview(data)[:length])
         self.position += 1
         self._dirty = True
@@ -200,6 +216,7 @@ class DriveModel(LogicalUnit):
         for done in range(count):
             if self._left(tape) < FRAME_BYTES:
                 raise _overflow(count - done)
+            self._at_object(tape.header.barcode, self.position, write=True)
             tape.write_filemark(self.position)
             self.position += 1
             self._dirty = True

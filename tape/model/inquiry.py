@@ -15,7 +15,7 @@ _SPC_4 = 0x06
 # Version descriptors of standard data (SPC-4, table 142), no revision claimed: SAM-5, SPC-4, iSCSI; and the
 # command set's own.
 _VERSIONS = (0x00A0, 0x0460, 0x0960)
-_COMMAND_SETS = {1: 0x0480, 8: 0x0420}  # SSC-4, SMC-3
+_COMMAND_SETS = {1: 0x0520, 8: 0x0480}  # SSC-4, SMC-3
 _VERSIONS_OFFSET, _STANDARD_LENGTH = 58, 74
 
 
@@ -67,7 +67,7 @@ class Inquiry:
         return bytes([self._identity.peripheral_type, page]) + len(body).to_bytes(2, "big") + body
 
     def _identification(self) -> bytes:
-        """Page 83h: T10 and NAA 3h, locally assigned: as unique as the serial, and the same at every start."""
+        """Page 83h: T10, and NAA 3h, locally assigned: as unique as the serial, the same at every start."""
         digest = hashlib.sha256(self._identity.serial.encode()).digest()[:8]
         naa = bytes([0x01, 0x03, 0x00, 8, 0x30 | digest[0] & 0x0F]) + digest[1:]
         return t10_identifier(self._identity) + naa

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from functools import partial
 from pathlib import Path
 
 from tape.elements import ElementKind
@@ -17,6 +18,8 @@ from tape.model.cartridge import Cartridge, CartridgeHeader
 from tape.model.changer import ChangerModel
 from tape.model.drive import DriveModel
 from tape.model.element_map import ElementMap
+from tape.model.faults import DeviceGoneError, FaultPlan
+from tape.model.outcome import LUNS_CHANGED
 from tape.model.spec import LibrarySpec
 from tape.model.unit import IN_PROCESS, LogicalUnit
 from tape.transport import DEFAULT_TIMEOUT_S, Completion, DataOut, Transport
@@ -35,14 +38,16 @@ class LibraryModel:
     Args:
         folder: keeps everything; made if it is not there.
         spec: the devices, elements and first cartridges.
+        faults: what is to go wrong; nothing if left out, and more may be added to `faults` later.
 
     Raises:
         TapeMisuseError: another process has the library, or spec and folder do not fit.
 
     """
 
-    def __init__(self, folder: Path, spec: LibrarySpec) -> None:
+    def __init__(self, folder: Path, spec: LibrarySpec, faults: FaultPlan | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self.faults = faults if faults is not None else FaultPlan()
         self.folder = folder
         self.spec = spec
         self.closed = False
@@ -61,13 +66,29 @@ class LibraryModel:
             if not path.exists():
                 Cartridge.create(path, CartridgeHeader(barcode, self.spec.capacity_bytes))
         self.drives = tuple(
-            DriveModel(serial, self.spec.early_warning_bytes) for serial in self.spec.drive_serials
+            DriveModel(serial, self.spec.early_warning_bytes, self.faults.at_object)
+            for serial in self.spec.drive_serials
         )
-        self.changer = ChangerModel(self.spec, self._places, self.drives, self._open)
+        self.changer = ChangerModel(self.spec, self._places, self.drives, self._open, self.faults.shown)
         for address, drive in zip(self.spec.addresses(ElementKind.DRIVE), self.drives, strict=True):
             place = self._places.at(address)
             if place is not None:
                 drive.insert(self._open(place.barcode), is_power_on=True)
+        for unit in self.units:
+            unit.intercept = partial(self.faults.before, unit.identity.serial)
+        self.faults.on_gone = self._gone
+        self.faults.on_back = self._back
+
+    def _gone(self, _serial: str) -> None:
+        """Tell all units that one of them went or came (SPC-4, 6.33)."""
+        for unit in self.units:
+            unit.attention(LUNS_CHANGED)
+
+    def _back(self, serial: str) -> None:
+        self._gone(serial)
+        for unit in self.units:
+            if unit.identity.serial == serial:
+                unit.reset()
 
     def _open(self, barcode: str) -> Cartridge:
         return Cartridge(cartridge_path(self.folder, barcode))
@@ -160,6 +181,8 @@ class ModelTransport(Transport):
             raise TapeMisuseError("a SCSI command carries data in one direction only")
         if self._library.closed:
             raise TransportError("the library is powered off", device=self.name)
+        if self._library.faults.is_gone(self._unit.identity.serial, counts=True):
+            raise DeviceGoneError("the device is not there", device=self.name)
         return self._unit.execute(cdb, data_out, data_in_length, self._nexus, timeout_s)
 
     def close(self) -> None:

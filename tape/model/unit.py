@@ -23,7 +23,7 @@ from tape.commands import (
     TEST_UNIT_READY,
     Command,
 )
-from tape.errors import MediumError, TapeMisuseError
+from tape.errors import DeviceError, MediumError, TapeMisuseError
 from tape.model.outcome import (
     INVALID_FIELD_IN_CDB,
     INVALID_FIELD_IN_LIST,
@@ -74,8 +74,8 @@ class UnitIdentity:
 
 # Takes the decoded CDB and the data sent with it; returns data for the initiator.
 Handler = Callable[[dict[str, int], DataOut], bytes]
-# Asked before each command: may wait, raise CheckCondition or OtherStatus, or a DeviceError of the transport.
-Intercept = Callable[[bytes, float], None]
+# Asked before each command: `FaultPlan.before` of one device.
+Intercept = Callable[[bytes, float], DeviceError | None]
 # Asked for each command of a nexus: raises OtherStatus where a reservation forbids it.
 Admission = Callable[[str, bytes], None]
 
@@ -168,10 +168,11 @@ class LogicalUnit:
 
         """
         sense, data, status = b"", b"", ScsiStatus.GOOD
+        afterwards = None
         try:
             # Outside the lock: a command that hangs must not keep others from the unit.
             if self.intercept is not None:
-                self.intercept(cdb, timeout_s)
+                afterwards = self.intercept(cdb, timeout_s)
             with self.lock:
                 self.nexus = nexus
                 data = self._dispatch(cdb, data_out)
@@ -179,6 +180,8 @@ class LogicalUnit:
             data, sense, status = check.data, check.sense.encode(), ScsiStatus.CHECK_CONDITION
         except OtherStatus as other:
             status = other.status
+        if afterwards is not None:
+            raise afterwards
         data = data[:data_in_length]
         wanted = data_in_length if data_in_length else len(data_out)
         sent = len(data) if data_in_length else len(data_out)
