@@ -157,7 +157,7 @@ class _Connection:
         # Of the session's state; never held while sending, so that receiving goes on.
         self._state = threading.Lock()
         self._sending = threading.Lock()
-        self._workers: dict[int, queue.SimpleQueue[Task | None]] = {}
+        self._workers: dict[int, queue.SimpleQueue[tuple[Task, int] | None]] = {}
         self._threads: list[threading.Thread] = []
         self._thread = threading.Thread(target=self._run, name="iscsi-session", daemon=True)
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -219,7 +219,7 @@ class _Connection:
 
     def _act(self, event: Event) -> None:
         if isinstance(event, Execute):
-            self._worker(event.task.lun).put(event.task)
+            self._worker(event.task.lun).put((event.task, self._server.units.ticket(event.task.lun)))
         elif isinstance(event, LoggedIn):
             self._limit_receiving(0)
             if not event.parameters.discovery:
@@ -232,7 +232,7 @@ class _Connection:
         else:
             assert isinstance(event, Closed), "the loop sees it by `closed`"
 
-    def _worker(self, lun: int) -> queue.SimpleQueue[Task | None]:
+    def _worker(self, lun: int) -> queue.SimpleQueue[tuple[Task, int] | None]:
         """Return the queue of a unit's commands.  A LUN nobody has shares one thread with all such."""
         key = lun if lun in self._server.units.luns else 0
         if key not in self._workers:
@@ -245,15 +245,16 @@ class _Connection:
     # -- carrying out and answering ------------------------------------------------------------------
     def _work(self, key: int) -> None:
         tasks = self._workers[key]
-        while (task := tasks.get()) is not None:
+        while (entry := tasks.get()) is not None:
+            task, ticket = entry
             if not task.aborted:
-                self._execute(task)
+                self._execute(task, ticket)
 
-    def _execute(self, task: Task) -> None:
+    def _execute(self, task: Task, ticket: int) -> None:
         room = task.expected if task.is_read else 0
         assert self._nexus is not None
         try:
-            done = self._server.units.execute(task.lun, task.cdb, task.data, room, self._nexus)
+            done = self._server.units.execute(task.lun, task.cdb, task.data, room, self._nexus, ticket)
         except (TransportError, CommandTimeoutError) as error:
             _log.info("iSCSI connection dropped by a scripted fault: %s", error)
             self.close()

@@ -56,6 +56,11 @@ class ModelUnits:
             if lun in (None, number):
                 self._library.faults.interrupt(unit.identity.serial)
 
+    def ticket(self, lun: int) -> int:
+        """Return what `execute` is to be given: an `interrupt` from now on ends the command's waiting."""
+        unit = self._units.get(lun)
+        return 0 if unit is None else self._library.faults.ticket(unit.identity.serial)
+
     def reset(self, lun: int | None) -> None:
         """Reset one unit or all of them."""
         self.interrupt(lun)
@@ -63,7 +68,9 @@ class ModelUnits:
             if lun in (None, number):
                 unit.reset(DEVICE_RESET)
 
-    def execute(self, lun: int, cdb: bytes, data_out: DataOut, data_in_length: int, nexus: str) -> Completion:
+    def execute(
+        self, lun: int, cdb: bytes, data_out: DataOut, data_in_length: int, nexus: str, ticket: int
+    ) -> Completion:
         """Carry out one command of a session.
 
         Raises:
@@ -76,7 +83,7 @@ class ModelUnits:
         if unit is None or self._library.faults.is_gone(unit.identity.serial, counts=True):
             return self._nobody(cdb, data_in_length)
         try:
-            return unit.execute(_trimmed(cdb), data_out, data_in_length, nexus)
+            return unit.execute(_trimmed(cdb), data_out, data_in_length, nexus, ticket=ticket)
         except DeviceGoneError:
             return self._nobody(cdb, data_in_length)
 

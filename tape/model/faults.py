@@ -174,8 +174,21 @@ class FaultPlan:
             self._cartridges += other._cartridges
 
     # -- commands ------------------------------------------------------------------------------------
-    def before(self, device: str, cdb: bytes, timeout_s: float) -> DeviceError | None:
+    def ticket(self, device: str) -> int:
+        """Return what `before` is to be given, so that an `interrupt` from now on ends the wait."""
+        with self._changed:
+            return self._interruptions.get(device, 0)
+
+    def before(
+        self, device: str, cdb: bytes, timeout_s: float, ticket: int | None = None
+    ) -> DeviceError | None:
         """Let a fault happen before a command; return what happens after it was carried out.
+
+        Args:
+            device: serial number.
+            cdb: the command.
+            timeout_s: how long its sender waits.
+            ticket: taken when the command arrived; now, if left out.
 
         Raises:
             CheckCondition, OtherStatus: the command ends so, and is not carried out.
@@ -193,7 +206,7 @@ class FaultPlan:
         if isinstance(effect, ScsiStatus):
             raise OtherStatus(effect)
         if isinstance(effect, Wait):
-            self._wait(device, effect, timeout_s)
+            self._wait(device, effect, timeout_s, ticket)
             return None
         if isinstance(effect, Gone):
             self.remove(device, effect.commands)
@@ -203,10 +216,10 @@ class FaultPlan:
             return dropped
         raise dropped
 
-    def _wait(self, device: str, wait: Wait, timeout_s: float) -> None:
+    def _wait(self, device: str, wait: Wait, timeout_s: float, ticket: int | None) -> None:
         seconds = min(wait.seconds, WAIT_SECONDS_MAX)
         with self._changed:
-            before = self._interruptions.get(device, 0)
+            before = self._interruptions.get(device, 0) if ticket is None else ticket
             self._changed.wait_for(
                 lambda: self._interruptions.get(device, 0) != before, min(seconds, timeout_s)
             )

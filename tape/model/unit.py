@@ -75,7 +75,7 @@ class UnitIdentity:
 # Takes the decoded CDB and the data sent with it; returns data for the initiator.
 Handler = Callable[[dict[str, int], DataOut], bytes]
 # Asked before each command: `FaultPlan.before` of one device.
-Intercept = Callable[[bytes, float], DeviceError | None]
+Intercept = Callable[[bytes, float, int | None], DeviceError | None]
 # Asked for each command of a nexus: raises OtherStatus where a reservation forbids it.
 Admission = Callable[[str, bytes], None]
 
@@ -160,8 +160,17 @@ class LogicalUnit:
         data_in_length: int,
         nexus: str = IN_PROCESS,
         timeout_s: float = float("inf"),
+        ticket: int | None = None,
     ) -> Completion:
         """Carry out one command, completely, before another one may start.
+
+        Args:
+            cdb: the command.
+            data_out: data sent with it.
+            data_in_length: the most bytes that are wanted.
+            nexus: who sends it.
+            timeout_s: how long the sender waits; only a scripted fault takes that long.
+            ticket: of `FaultPlan.ticket`, taken when the command arrived.
 
         Raises:
             TransportError, CommandTimeoutError: a scripted fault keeps the command from being answered.
@@ -172,7 +181,7 @@ class LogicalUnit:
         try:
             # Outside the lock: a command that hangs must not keep others from the unit.
             if self.intercept is not None:
-                afterwards = self.intercept(cdb, timeout_s)
+                afterwards = self.intercept(cdb, timeout_s, ticket)
             with self.lock:
                 self.nexus = nexus
                 data = self._dispatch(cdb, data_out)
