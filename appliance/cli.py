@@ -54,6 +54,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "ls": Command("appliance.commands.ls:ls", "List what a backup holds."),
     "restore": Command("appliance.commands.restore:restore", "Restore global paths from tape."),
     "serve": Command("appliance.commands.serve:serve", "Run one or more roles in the foreground."),
+    "tape": Command("appliance.commands.tape:tape", "Look after tape libraries; run the library model."),
 }
 
 

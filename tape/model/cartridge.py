@@ -210,8 +210,7 @@ class Cartridge:
 
     def _append(self, number: int, kind: ObjectKind, data: bytes | bytearray | memoryview) -> None:
         """Write one object with a single call, behind cutting off what it replaces."""
-        if number < len(self._starts):
-            self._truncate(number)
+        self.truncate(number)
         mark = pack_mark(kind, len(data))
         total = len(data) + FRAME_BYTES
         try:
@@ -224,8 +223,10 @@ class Cartridge:
         self._starts.append(self._end)
         self._end += total
 
-    def _truncate(self, number: int) -> None:
+    def truncate(self, number: int) -> None:
         """Forget object `number` and all behind it."""
+        if number >= len(self._starts):
+            return
         self._end = self._starts[number]
         os.ftruncate(self._file, self._end)
         del self._starts[number:]

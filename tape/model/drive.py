@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from tape.commands import (
+    ERASE_6,
     LOAD_UNLOAD,
     LOCATE_10,
     READ_6,
@@ -120,6 +121,7 @@ class DriveModel(LogicalUnit):
             (WRITE_FILEMARKS_6, self._write_filemarks),
             (SPACE_6, self._space),
             (LOAD_UNLOAD, self._load_unload),
+            (ERASE_6, self._erase),
             (LOCATE_10, self._locate),
             (READ_POSITION, self._read_position),
         )
@@ -223,6 +225,12 @@ class DriveModel(LogicalUnit):
         if not fields["immed"]:
             self._flush(tape)
         return self._warned(tape) if count else b""
+
+    def _erase(self, _fields: dict[str, int], _data: DataOut) -> bytes:
+        """ERASE(6), SSC-4, 5.2: the current position becomes the end of data, long or short."""
+        self._writable_tape().truncate(self.position)
+        self._dirty = True
+        return b""
 
     def _left(self, tape: Cartridge) -> int:
         """Return the room behind the current position, in bytes."""

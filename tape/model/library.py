@@ -1,6 +1,7 @@
 """A whole library in one process: drives, a changer, and a folder that keeps the cartridges.
 
 FOLDER/lock            held while a process has the library
+FOLDER/library.json    what it consists of, see `description`
 FOLDER/elements.json   which cartridge is where
 FOLDER/BARCODE.tape    one file per cartridge, see `cartridge`
 """
@@ -16,6 +17,7 @@ from tape.elements import ElementKind
 from tape.errors import TapeMisuseError, TransportError
 from tape.model.cartridge import Cartridge, CartridgeHeader
 from tape.model.changer import ChangerModel
+from tape.model.description import write_description
 from tape.model.drive import DriveModel
 from tape.model.element_map import ElementMap
 from tape.model.faults import DeviceGoneError, FaultPlan
@@ -61,6 +63,7 @@ class LibraryModel:
     def _power_on(self) -> None:
         """Make what is missing, and find every cartridge where it was."""
         self._places = ElementMap(self.folder / "elements.json", self.spec)
+        write_description(self.folder, self.spec)
         for barcode in self._places.barcodes:
             path = cartridge_path(self.folder, barcode)
             if not path.exists():
