@@ -15,18 +15,23 @@ from pathlib import Path
 
 from tape.elements import ElementKind
 from tape.errors import TapeMisuseError, TransportError
-from tape.model.cartridge import Cartridge, CartridgeHeader
+from tape.model.cartridge import Cartridge, CartridgeHeader, CartridgeKind
 from tape.model.changer import ChangerModel
 from tape.model.description import write_description
 from tape.model.drive import DriveModel
 from tape.model.element_map import ElementMap
 from tape.model.faults import DeviceGoneError, FaultPlan
 from tape.model.outcome import LUNS_CHANGED
-from tape.model.spec import LibrarySpec
+from tape.model.spec import BARCODE, LibrarySpec
 from tape.model.unit import IN_PROCESS, LogicalUnit
 from tape.transport import DEFAULT_TIMEOUT_S, Completion, DataOut, Transport
 
 __all__ = ["LibraryModel", "ModelTransport", "cartridge_path"]
+
+
+def new_header(barcode: str, spec: LibrarySpec) -> CartridgeHeader:
+    """Return what a new cartridge is like."""
+    return CartridgeHeader(barcode, spec.capacity_bytes, kind=CartridgeKind.of(barcode))
 
 
 def cartridge_path(folder: Path, barcode: str) -> Path:
@@ -67,7 +72,7 @@ class LibraryModel:
         for barcode in self._places.barcodes:
             path = cartridge_path(self.folder, barcode)
             if not path.exists():
-                Cartridge.create(path, CartridgeHeader(barcode, self.spec.capacity_bytes))
+                Cartridge.create(path, new_header(barcode, self.spec))
         self.drives = tuple(
             DriveModel(serial, self.spec.early_warning_bytes, self.faults.at_object)
             for serial in self.spec.drive_serials
@@ -117,6 +122,29 @@ class LibraryModel:
                 return ModelTransport(self, unit, nexus)
         serials = ", ".join(unit.identity.serial for unit in (self.changer, *self.drives))
         raise TapeMisuseError(f"the library has no device {serial!r}; it has {serials}")
+
+    def import_cartridge(self, barcode: str) -> int:
+        """Put a cartridge, a new one if the folder has none of this barcode, into a mail slot.
+
+        Raises:
+            TapeMisuseError: no free mail slot, the door is locked, or the cartridge is here already.
+
+        """
+        if not BARCODE.fullmatch(barcode):
+            raise TapeMisuseError(f"{barcode!r}: 1 to 32 capital letters and digits are allowed")
+        path = cartridge_path(self.folder, barcode)
+        if not path.exists():
+            Cartridge.create(path, new_header(barcode, self.spec))
+        return self.changer.put_into_port(barcode)
+
+    def export_cartridge(self, barcode: str) -> None:
+        """Take a cartridge out of its mail slot; its file stays in the folder.
+
+        Raises:
+            TapeMisuseError: it is in no mail slot, or the door is locked.
+
+        """
+        self.changer.take_from_port(barcode)
 
     def set_write_protected(self, barcode: str, protected: bool) -> None:
         """Move a cartridge's tab, as an operator does with the cartridge in his hand.

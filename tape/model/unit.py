@@ -91,6 +91,7 @@ class LogicalUnit:
         lock: held while a command is carried out.
         intercept: scripted faults; see `Intercept`.
         admit: reservations; see `Admission`.
+        on_lost: told the nexus that was lost, or None when all were by a reset.
 
     """
 
@@ -100,6 +101,7 @@ class LogicalUnit:
         self.nexus = IN_PROCESS
         self.intercept: Intercept | None = None
         self.admit: Admission | None = None
+        self.on_lost: Callable[[str | None], None] = lambda _nexus: None
         self._preventing: set[str] = set()
         self._attentions: dict[str, deque[tuple[int, int]]] = {IN_PROCESS: deque([POWER_ON])}
         self._handlers: dict[int, tuple[Command, Handler]] = {}
@@ -133,23 +135,25 @@ class LogicalUnit:
         with self.lock:
             self._attentions.pop(nexus, None)
             self._preventing.discard(nexus)
+            self.on_lost(nexus)
 
     def reset(self, code: tuple[int, int] = POWER_ON) -> None:
         """Do what a reset of the unit does: everybody is told, nobody prevents removal (SAM-5, 6.3.3)."""
         with self.lock:
             self._preventing.clear()
+            self.on_lost(None)
             for queue in self._attentions.values():
                 queue.clear()
                 queue.append(code)
 
-    def attention(self, code: tuple[int, int], *, but: str | None = None) -> None:
-        """Queue a unit attention for everybody, or all but one.
+    def attention(self, code: tuple[int, int], *, but: str | None = None, only: str | None = None) -> None:
+        """Queue a unit attention for everybody, for all but one, or for one only.
 
         One that waits already is not told twice (SPC-4, 5.14).
         """
         with self.lock:
             for nexus, queue in self._attentions.items():
-                if nexus != but and code not in queue:
+                if nexus != but and only in (None, nexus) and code not in queue:
                     queue.append(code)
 
     # -- commands ------------------------------------------------------------------------------------
