@@ -190,9 +190,10 @@ def _sense(entry: _Entry) -> Sense:
 
 
 def _seconds(entry: _Entry, key: str) -> float:
-    value = entry.take(key, int | float)  # type: ignore[arg-type]  # isinstance takes a union
-    if isinstance(value, bool) or not 0 <= value <= WAIT_SECONDS_MAX:
-        raise TapeMisuseError(f"{key} = {value}: 0 to {WAIT_SECONDS_MAX:g} seconds are possible")
+    value = entry.take(key, object)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 <= value <= WAIT_SECONDS_MAX:
+        raise TapeMisuseError(f"{key} = {value!r}: a number from 0 to {WAIT_SECONDS_MAX:g} seconds is wanted")
     return float(value)
 
 
