@@ -30,8 +30,8 @@ def tape() -> None:
     A library is named by --changer SERIAL when it is attached to this machine, or by --folder DIR when it is
     a model.  A cartridge is named by its barcode, an element by its address, a drive by its serial number.
 
-    Cartridges of an attached library are moved only if this node's configuration lists its changer, and labelled
-    or erased only if it lists them as writable.
+    Cartridges of an attached library are moved only if this node's configuration lists its changer, and
+    labelled or erased only if it lists them as writable.
 
     \b
     Example:
