@@ -14,7 +14,7 @@ import struct
 import threading
 from itertools import count
 
-from tape.errors import CommandTimeoutError, TransportError
+from tape.errors import CommandTimeoutError, TapeError, TransportError
 from tape.iscsi.errors import IscsiProtocolError
 from tape.iscsi.session import Aborted, Closed, Event, Execute, LoggedIn, Session, UnitReset
 from tape.iscsi.task import Task
@@ -128,7 +128,6 @@ class IscsiServer:
             older = self._nexuses.get(nexus)
         if older is not None:
             older.close()
-            self.units.interrupt(None)
             older.join()
         with self._lock:
             self._nexuses[nexus] = connection
@@ -257,6 +256,11 @@ class _Connection:
             done = self._server.units.execute(task.lun, task.cdb, task.data, room, self._nexus, ticket)
         except (TransportError, CommandTimeoutError) as error:
             _log.info("iSCSI connection dropped by a scripted fault: %s", error)
+            self.close()
+            return
+        except TapeError as error:
+            # A cartridge's file is damaged: no answer is right, and silence would hang the initiator.
+            _log.warning("iSCSI connection closed: %s", error)
             self.close()
             return
         with self._state:

@@ -24,7 +24,7 @@ from tape.model.inquiry import Inquiry, t10_identifier
 from tape.model.logs import Logs, tape_alert_page
 from tape.model.modes import ModePage, Modes
 from tape.model.opcodes import Opcodes
-from tape.model.outcome import PORT_ACCESSED
+from tape.model.outcome import INTERNAL_FAILURE, PORT_ACCESSED
 from tape.model.reservations import Reservations
 from tape.model.spec import LibrarySpec
 from tape.model.unit import (
@@ -43,7 +43,6 @@ __all__ = ["ChangerModel"]
 INVALID_ELEMENT_ADDRESS = (0x21, 0x01)
 DESTINATION_FULL = (0x3B, 0x0D)
 SOURCE_EMPTY = (0x3B, 0x0E)
-INTERNAL_FAILURE = (0x44, 0x00)
 
 _PAGE_ADDRESSES, _PAGE_GEOMETRY, _PAGE_CAPABILITIES = 0x1D, 0x1E, 0x1F
 # Order of the address assignment page (SMC-3, 7.3.4).

@@ -24,6 +24,7 @@ __all__ = [
     "CommandFault",
     "ConnectionDroppedError",
     "DeviceGoneError",
+    "Dropped",
     "FaultPlan",
     "Gone",
     "Wait",

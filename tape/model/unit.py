@@ -25,6 +25,7 @@ from tape.commands import (
 )
 from tape.errors import DeviceError, MediumError, TapeMisuseError
 from tape.model.outcome import (
+    INTERNAL_FAILURE,
     INVALID_FIELD_IN_CDB,
     INVALID_FIELD_IN_LIST,
     INVALID_OPCODE,
@@ -221,6 +222,9 @@ class LogicalUnit:
             return handler(fields, data_out)
         except MediumError as error:
             raise CheckCondition(Sense(SenseKey.MEDIUM_ERROR, *WRITE_ERROR)) from error
+        except OSError as error:
+            # The folder cannot be written: whoever sent the command is not to blame.
+            raise CheckCondition(Sense(SenseKey.HARDWARE_ERROR, *INTERNAL_FAILURE)) from error
 
     def _waiting(self) -> deque[tuple[int, int]]:
         return self._attentions.setdefault(self.nexus, deque([POWER_ON]))

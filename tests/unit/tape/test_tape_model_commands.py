@@ -246,6 +246,18 @@ def test_supported_operation_codes(path: Transport, library: LibraryModel) -> No
     assert ask(path, more.MAINTENANCE_IN, service_action=0x0D)[0] == 0xD8
 
 
+def test_a_memory_that_cannot_be_kept_is_a_defect(path: Transport, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SPC-4 annex F: a folder that cannot be written is 04/44/00, not an error of the caller's."""
+
+    def full(_self: Path, _target: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    done = tell(path, more.WRITE_ATTRIBUTE, listed(attribute(0x0806, b"x")))
+    monkeypatch.undo()
+    assert sense(done) == (4, 0x44, 0)
+
+
 # -- reservations --------------------------------------------------------------------------------------
 def settled(library: LibraryModel, nexus: str, serial: str = DRIVE) -> Transport:
     """A path of another initiator that has heard its unit attention."""
