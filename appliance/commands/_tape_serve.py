@@ -99,10 +99,6 @@ def serve(
       spanreel tape serve --folder ./library --faults stuck-robot.toml
     """
     address = _loopback(listen)
-    logs.setup("info")
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
     with told():
         if changer is not None or drives or slots:
             if changer is None or not drives:
@@ -118,12 +114,16 @@ def serve(
         plan = read_faults(faults) if faults is not None else FaultPlan()
         library = LibraryModel(folder, spec, plan)
     try:
-        _run(library, name or f"iqn.2026-11.example.spanreel:{spec.changer_serial.lower()}", address, stop)
+        _run(library, name or f"iqn.2026-11.example.spanreel:{spec.changer_serial.lower()}", address)
     finally:
         library.close()
 
 
-def _run(library: LibraryModel, name: str, address: tuple[str, int], stop: threading.Event) -> None:
+def _run(library: LibraryModel, name: str, address: tuple[str, int]) -> None:
+    logs.setup("info")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
     try:
         server = IscsiServer(ModelUnits(library), name, address)
     except OSError as error:
