@@ -56,6 +56,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "restore": Command("appliance.commands.restore:restore", "Restore global paths from tape."),
     "session": Command("appliance.commands.session:session", "List and end a node's control sessions."),
     "serve": Command("appliance.commands.serve:serve", "Run one or more roles in the foreground."),
+    "tape": Command("appliance.commands.tape:tape", "Look after tape libraries; run the library model."),
     "verify": Command("appliance.commands.verify:verify", "Compare every checksum of a backup on tape."),
 }
 

@@ -24,6 +24,9 @@ CLIENT = "client"
 # Roles that `spanreel serve` runs as a daemon.  A backup server's jobs run in the foreground.
 SERVED_ROLES = frozenset({FILE_SERVER, CONNECTION_SERVER, MEDIA_SERVER})
 
+# The library model as an iSCSI target on the host.
+MODEL_TARGET = "iscsi-model"
+
 # Where restores go; left out of seed and comparison.
 RESTORED = "/restored"
 
@@ -247,6 +250,11 @@ def _check(topology: Topology, document: Document) -> None:
         _check_node_role(topology, junction.owner, FILE_SERVER, ["gns", index, "owner"], document)
     for index, library in enumerate(topology.libraries):
         _check_node_role(topology, library.node, MEDIA_SERVER, ["libraries", index, "node"], document)
+        if library.transport == MODEL_TARGET and topology.provider != "libvirt":
+            message = (
+                f"{MODEL_TARGET} is for machines of the provider libvirt; this lab's is {topology.provider}"
+            )
+            raise document.error(["libraries", index, "transport"], message)
         unknown = set(library.writable) - set(library.slots)
         if unknown:
             message = f"{', '.join(sorted(unknown))}: not in slots"

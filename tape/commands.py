@@ -13,6 +13,7 @@ from tape.errors import TapeMisuseError
 from tape.fields import Field, decode_fields, encode_fields
 
 __all__ = [
+    "ERASE_6",
     "INITIALIZE_ELEMENT_STATUS",
     "INQUIRY",
     "LOAD_UNLOAD",
@@ -140,6 +141,7 @@ WRITE_FILEMARKS_6 = Command(
     "WRITE FILEMARKS(6)", 0x10, 6, {"immed": Field(0x01, 1), "count": Field(0xFFFFFF, 2)}
 )
 SPACE_6 = Command("SPACE(6)", 0x11, 6, {"code": Field(0x0F, 1), "count": Field(0xFFFFFF, 2, signed=True)})
+ERASE_6 = Command("ERASE(6)", 0x19, 6, {"immed": Field(0x02, 1), "long": Field(0x01, 1)})
 LOAD_UNLOAD = Command(
     "LOAD UNLOAD",
     0x1B,
@@ -198,7 +200,17 @@ READ_ELEMENT_STATUS = Command(
 
 _COMMANDS = (
     *(TEST_UNIT_READY, REQUEST_SENSE, INQUIRY, MODE_SELECT_6, MODE_SENSE_6, PREVENT_ALLOW, REPORT_LUNS),
-    *(REWIND, READ_BLOCK_LIMITS, READ_6, WRITE_6, WRITE_FILEMARKS_6, SPACE_6, LOAD_UNLOAD, LOCATE_10),
+    *(
+        REWIND,
+        READ_BLOCK_LIMITS,
+        READ_6,
+        WRITE_6,
+        WRITE_FILEMARKS_6,
+        SPACE_6,
+        LOAD_UNLOAD,
+        LOCATE_10,
+        ERASE_6,
+    ),
     *(READ_POSITION, INITIALIZE_ELEMENT_STATUS, MOVE_MEDIUM, READ_ELEMENT_STATUS),
 )
 
@@ -206,7 +218,6 @@ _COMMANDS = (
 _FOREIGN_NAMES = {
     0x16: "RESERVE UNIT(6)",
     0x17: "RELEASE UNIT(6)",
-    0x19: "ERASE(6)",
     0x37: "INITIALIZE ELEMENT STATUS WITH RANGE",
     0x44: "REPORT DENSITY SUPPORT",
     0x4C: "LOG SELECT",

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 
 from tape.commands import (
+    ERASE_6,
     LOAD_UNLOAD,
     LOCATE_10,
     MAX_TRANSFER_6,
@@ -60,6 +61,8 @@ __all__ = ["BlockLimits", "Drive", "Position"]
 TRANSFER_TIMEOUT_S = 1500.0
 # LOCATE and SPACE over a full LTO tape with recovery; LTO manuals ask for up to 40 minutes.
 MOVE_TIMEOUT_S = 2700.0
+# A long erase of a whole LTO tape; LTO manuals ask for up to 5 hours, later generations more.
+ERASE_TIMEOUT_S = 12 * 3600.0
 
 
 class Drive(ScsiDevice):
@@ -203,6 +206,19 @@ class Drive(ScsiDevice):
                 return True
         self._lose_track(error)
         raise error
+
+    def erase(self, *, whole: bool = False) -> None:
+        """Make this place the end of data (ERASE, SSC-4, 5.2).
+
+        Args:
+            whole: overwrite all the tape behind it, which takes hours; else only a mark is written.
+
+        Raises:
+            WriteProtectedError: the tab is set, or the medium can be written once only.
+            IllegalRequestError: the drive cannot erase.
+
+        """
+        self._command(ERASE_6.cdb(long=int(whole)), timeout_s=ERASE_TIMEOUT_S)
 
     # -- moving --------------------------------------------------------------------------------------
     def rewind(self) -> None:

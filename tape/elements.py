@@ -45,8 +45,11 @@ PAGE_HEADER = {
 }
 DESCRIPTOR = {
     "address": Field(0xFFFF, 0),
+    "import_enabled": Field(0x20, 2),
+    "export_enabled": Field(0x10, 2),
     "access": Field(0x08, 2),
     "exception": Field(0x04, 2),
+    "by_operator": Field(0x02, 2),
     "full": Field(0x01, 2),
     "asc": Field(0xFF, 4),
     "ascq": Field(0xFF, 5),

@@ -6,7 +6,10 @@ put the same units in front of a hypervisor by `LogicalUnit.execute`.
 
 from tape.model.cartridge import Cartridge
 from tape.model.changer import ChangerModel
+from tape.model.description import read_description
 from tape.model.drive import DriveModel
+from tape.model.faults import FaultPlan
+from tape.model.faultscript import parse_faults, read_faults
 from tape.model.library import LibraryModel, ModelTransport
 from tape.model.reader import dump
 from tape.model.spec import LibrarySpec
@@ -15,8 +18,12 @@ __all__ = [
     "Cartridge",
     "ChangerModel",
     "DriveModel",
+    "FaultPlan",
     "LibraryModel",
     "LibrarySpec",
     "ModelTransport",
     "dump",
+    "parse_faults",
+    "read_description",
+    "read_faults",
 ]

@@ -17,21 +17,33 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import struct
 from array import array
 from bisect import bisect_left
 from dataclasses import asdict, dataclass
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from pathlib import Path
 
 from tape.errors import MediumError, TapeMisuseError
 
-__all__ = ["FRAME_BYTES", "HEADER_BYTES", "MARK", "Cartridge", "CartridgeHeader", "ObjectKind", "unpack_mark"]
+__all__ = [
+    "FRAME_BYTES",
+    "HEADER_BYTES",
+    "MARK",
+    "Cartridge",
+    "CartridgeHeader",
+    "CartridgeKind",
+    "ObjectKind",
+    "unpack_mark",
+]
 
 HEADER_BYTES = 512
 MARK = struct.Struct(">Q")
 FRAME_BYTES = 2 * MARK.size
 FORMAT = "spanreel-tape-1"
+# Media identifiers of the LTO generations 3 to 9.
+_WORM = re.compile(r"L[T-Z]")
 _KIND_SHIFT = 56
 _LENGTH_MASK = (1 << _KIND_SHIFT) - 1
 
@@ -56,14 +68,39 @@ def unpack_mark(mark: bytes) -> tuple[int, int]:
     return value >> _KIND_SHIFT, value & _LENGTH_MASK
 
 
+class CartridgeKind(StrEnum):
+    """What a cartridge is for."""
+
+    DATA = "data"
+    WORM = "worm"
+    CLEANING = "cleaning"
+
+    @classmethod
+    def of(cls, barcode: str) -> CartridgeKind:
+        """Tell it from a barcode: CLN... or ...CU cleans, media types LT to LZ are WORM."""
+        if barcode.startswith("CLN") or barcode.endswith("CU"):
+            return cls.CLEANING
+        return cls.WORM if _WORM.fullmatch(barcode[-2:]) else cls.DATA
+
+
 @dataclass(slots=True)
 class CartridgeHeader:
-    """What is known of a cartridge besides its contents; `capacity_bytes` includes the framing."""
+    """What is known of a cartridge besides its contents.
+
+    Attributes:
+        barcode: its label.
+        capacity_bytes: what it holds, the framing included.
+        write_protected: its tab.
+        format: version of the file.
+        kind: a `CartridgeKind`.
+
+    """
 
     barcode: str
     capacity_bytes: int
     write_protected: bool = False
     format: str = FORMAT
+    kind: str = CartridgeKind.DATA
 
     def encode(self) -> bytes:
         """Return the 512 bytes of the header."""
@@ -210,8 +247,7 @@ class Cartridge:
 
     def _append(self, number: int, kind: ObjectKind, data: bytes | bytearray | memoryview) -> None:
         """Write one object with a single call, behind cutting off what it replaces."""
-        if number < len(self._starts):
-            self._truncate(number)
+        self.truncate(number)
         mark = pack_mark(kind, len(data))
         total = len(data) + FRAME_BYTES
         try:
@@ -224,8 +260,10 @@ class Cartridge:
         self._starts.append(self._end)
         self._end += total
 
-    def _truncate(self, number: int) -> None:
+    def truncate(self, number: int) -> None:
         """Forget object `number` and all behind it."""
+        if number >= len(self._starts):
+            return
         self._end = self._starts[number]
         os.ftruncate(self._file, self._end)
         del self._starts[number:]

@@ -79,6 +79,18 @@ class ElementMap:
         self._save(places)
         self._places = places
 
+    def put(self, address: int, barcode: str) -> None:
+        """Record a cartridge that came from outside.  Raises OSError; nothing has changed then."""
+        places = {**self._places, address: Place(barcode)}
+        self._save(places)
+        self._places = places
+
+    def take(self, address: int) -> None:
+        """Record that a cartridge left the library.  Raises OSError; nothing has changed then."""
+        places = {other: place for other, place in self._places.items() if other != address}
+        self._save(places)
+        self._places = places
+
     def _read(self) -> dict[int, Place]:
         try:
             values = json.loads(self._path.read_text())

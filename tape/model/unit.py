@@ -4,13 +4,12 @@ A command is looked up by opcode in the unit's table of handlers; a handler retu
 initiator or raises `CheckCondition`.  Unknown commands and bits that a command does not define end as a
 real device ends them: 05/20/00 and 05/24/00.
 
-The place for scripted faults is `LogicalUnit.execute`, between "not lost" and "handler": a fault is then a
-CheckCondition, a delay or a TransportError raised for the n-th command of a kind.
+Scripted faults (`faults`) come first: a fault outranks a unit attention, and counts every command that
+reaches the device.
 """
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -18,20 +17,37 @@ from dataclasses import dataclass
 
 from tape.commands import (
     INQUIRY,
-    MODE_SENSE_6,
     PREVENT_ALLOW,
     REPORT_LUNS,
     REQUEST_SENSE,
     TEST_UNIT_READY,
     Command,
 )
-from tape.errors import MediumError, TapeMisuseError
+from tape.errors import DeviceError, MediumError, TapeMisuseError
+from tape.model.outcome import (
+    INTERNAL_FAILURE,
+    INVALID_FIELD_IN_CDB,
+    INVALID_FIELD_IN_LIST,
+    INVALID_OPCODE,
+    MEDIUM_CHANGED,
+    POWER_ON,
+    REMOVAL_PREVENTED,
+    WRITE_ERROR,
+    CheckCondition,
+    OtherStatus,
+    illegal,
+)
 from tape.sense import Sense, SenseKey
 from tape.transport import Completion, DataOut, ScsiStatus
 
 __all__ = [
     "INVALID_FIELD_IN_CDB",
     "INVALID_FIELD_IN_LIST",
+    "IN_PROCESS",
+    "MEDIUM_CHANGED",
+    "REMOVAL_PREVENTED",
+    "REVISION",
+    "VENDOR",
     "CheckCondition",
     "Handler",
     "LogicalUnit",
@@ -41,32 +57,11 @@ __all__ = [
 
 VENDOR = "SPANREEL"
 REVISION = "0001"
-
-POWER_ON = (0x29, 0x00)
-MEDIUM_CHANGED = (0x28, 0x00)
-INVALID_FIELD_IN_CDB = (0x24, 0x00)
-INVALID_FIELD_IN_LIST = (0x26, 0x00)
-INVALID_OPCODE = (0x20, 0x00)
-WRITE_ERROR = (0x0C, 0x00)
+# The nexus of everybody within this process.
+IN_PROCESS = "in process"
 
 # SPC-4, table 141: REPORT LUNS, INQUIRY and REQUEST SENSE never end with a pending unit attention.
 _UNDISTURBED = frozenset({INQUIRY.opcode, REPORT_LUNS.opcode, REQUEST_SENSE.opcode})
-_VPD_PAGES = (0x00, 0x80, 0x83)
-_SPC_4 = 0x06
-
-
-class CheckCondition(Exception):  # noqa: N818 - the standard's own word; it is an outcome, not an error
-    """A command ends with CHECK CONDITION; with data where some was transferred all the same."""
-
-    def __init__(self, sense: Sense, data: bytes = b"") -> None:
-        super().__init__(sense.text)
-        self.sense = sense
-        self.data = data
-
-
-def illegal(code: tuple[int, int]) -> CheckCondition:
-    """Return ILLEGAL REQUEST with this ASC and ASCQ, to be raised."""
-    return CheckCondition(Sense(SenseKey.ILLEGAL_REQUEST, *code))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,49 +75,127 @@ class UnitIdentity:
 
 # Takes the decoded CDB and the data sent with it; returns data for the initiator.
 Handler = Callable[[dict[str, int], DataOut], bytes]
+# Asked before each command: `FaultPlan.before` of one device.
+Intercept = Callable[[bytes, float, int | None], DeviceError | None]
+# Asked for each command of a nexus: raises OtherStatus where a reservation forbids it.
+Admission = Callable[[str, bytes], None]
 
 
 class LogicalUnit:
     """One device of the library.
 
-    Unit attentions are kept once per unit, not per initiator: the model has one initiator.
+    Who sends a command is its nexus, a name: an iSCSI session, or `IN_PROCESS` for all paths within the
+    process.  Unit attentions, reservations and prevention of removal are kept per nexus.
 
     Attributes:
-        prevented: removal of the medium is prevented (PREVENT ALLOW MEDIUM REMOVAL).
+        nexus: who sent the command that is being carried out.
+        lock: held while a command is carried out.
+        intercept: scripted faults; see `Intercept`.
+        admit: reservations; see `Admission`.
+        on_lost: told the nexus that was lost, or None when all were by a reset.
 
     """
 
     def __init__(self, identity: UnitIdentity) -> None:
         self.identity = identity
-        self.prevented = False
         self.lock = threading.RLock()
-        self._attentions: deque[tuple[int, int]] = deque([POWER_ON])
+        self.nexus = IN_PROCESS
+        self.intercept: Intercept | None = None
+        self.admit: Admission | None = None
+        self.on_lost: Callable[[str | None], None] = lambda _nexus: None
+        self._preventing: set[str] = set()
+        self._attentions: dict[str, deque[tuple[int, int]]] = {IN_PROCESS: deque([POWER_ON])}
         self._handlers: dict[int, tuple[Command, Handler]] = {}
         self.register(TEST_UNIT_READY, self._test_unit_ready)
         self.register(REQUEST_SENSE, self._request_sense)
-        self.register(INQUIRY, self._inquiry)
         self.register(REPORT_LUNS, self._report_luns)
         self.register(PREVENT_ALLOW, self._prevent_allow)
-        self.register(MODE_SENSE_6, self._mode_sense)
 
     def register(self, command: Command, handler: Handler) -> None:
         """Have `handler` answer `command`."""
         self._handlers[command.opcode] = (command, handler)
 
-    def attention(self, code: tuple[int, int]) -> None:
-        """Queue a unit attention; one that waits already is not told twice (SPC-4, 5.14)."""
-        if code not in self._attentions:
-            self._attentions.append(code)
+    @property
+    def commands(self) -> tuple[Command, ...]:
+        """Every command that is answered, by opcode."""
+        return tuple(self._handlers[opcode][0] for opcode in sorted(self._handlers))
 
-    def execute(self, cdb: bytes, data_out: DataOut, data_in_length: int) -> Completion:
-        """Carry out one command, completely, before another one may start."""
+    @property
+    def prevented(self) -> bool:
+        """Whether anybody prevents removal of the medium."""
+        return bool(self._preventing)
+
+    # -- who is connected ----------------------------------------------------------------------------
+    def attach(self, nexus: str) -> None:
+        """Make a nexus known; the first thing it is told is 29/00 (SPC-4, 5.14; SAM-5, 6.3.4)."""
         with self.lock:
-            try:
+            self._attentions[nexus] = deque([POWER_ON])
+
+    def detach(self, nexus: str) -> None:
+        """Forget a nexus that was lost: it prevents nothing any more (SPC-4, 6.19)."""
+        with self.lock:
+            self._attentions.pop(nexus, None)
+            self._preventing.discard(nexus)
+            self.on_lost(nexus)
+
+    def reset(self, code: tuple[int, int] = POWER_ON) -> None:
+        """Do what a reset of the unit does: everybody is told, nobody prevents removal (SAM-5, 6.3.3)."""
+        with self.lock:
+            self._preventing.clear()
+            self.on_lost(None)
+            for queue in self._attentions.values():
+                queue.clear()
+                queue.append(code)
+
+    def attention(self, code: tuple[int, int], *, but: str | None = None, only: str | None = None) -> None:
+        """Queue a unit attention for everybody, for all but one, or for one only.
+
+        One that waits already is not told twice (SPC-4, 5.14).
+        """
+        with self.lock:
+            for nexus, queue in self._attentions.items():
+                if nexus != but and only in (None, nexus) and code not in queue:
+                    queue.append(code)
+
+    # -- commands ------------------------------------------------------------------------------------
+    def execute(
+        self,
+        cdb: bytes,
+        data_out: DataOut,
+        data_in_length: int,
+        nexus: str = IN_PROCESS,
+        timeout_s: float = float("inf"),
+        ticket: int | None = None,
+    ) -> Completion:
+        """Carry out one command, completely, before another one may start.
+
+        Args:
+            cdb: the command.
+            data_out: data sent with it.
+            data_in_length: the most bytes that are wanted.
+            nexus: who sends it.
+            timeout_s: how long the sender waits; only a scripted fault takes that long.
+            ticket: of `FaultPlan.ticket`, taken when the command arrived.
+
+        Raises:
+            TransportError, CommandTimeoutError: a scripted fault keeps the command from being answered.
+
+        """
+        sense, data, status = b"", b"", ScsiStatus.GOOD
+        afterwards = None
+        try:
+            # Outside the lock: a command that hangs must not keep others from the unit.
+            if self.intercept is not None:
+                afterwards = self.intercept(cdb, timeout_s, ticket)
+            with self.lock:
+                self.nexus = nexus
                 data = self._dispatch(cdb, data_out)
-            except CheckCondition as check:
-                data, sense, status = check.data, check.sense.encode(), ScsiStatus.CHECK_CONDITION
-            else:
-                sense, status = b"", ScsiStatus.GOOD
+        except CheckCondition as check:
+            data, sense, status = check.data, check.sense.encode(), ScsiStatus.CHECK_CONDITION
+        except OtherStatus as other:
+            status = other.status
+        if afterwards is not None:
+            raise afterwards
         data = data[:data_in_length]
         wanted = data_in_length if data_in_length else len(data_out)
         sent = len(data) if data_in_length else len(data_out)
@@ -135,6 +208,8 @@ class LogicalUnit:
         command, handler = self._handlers.get(cdb[0] if cdb else -1, (None, None))
         if command is None or handler is None:
             raise illegal(INVALID_OPCODE)
+        if self.admit is not None:
+            self.admit(self.nexus, cdb)
         try:
             fields = command.decode(cdb)
             known = command.cdb(**fields)
@@ -147,10 +222,16 @@ class LogicalUnit:
             return handler(fields, data_out)
         except MediumError as error:
             raise CheckCondition(Sense(SenseKey.MEDIUM_ERROR, *WRITE_ERROR)) from error
+        except OSError as error:
+            # The folder cannot be written: whoever sent the command is not to blame.
+            raise CheckCondition(Sense(SenseKey.HARDWARE_ERROR, *INTERNAL_FAILURE)) from error
+
+    def _waiting(self) -> deque[tuple[int, int]]:
+        return self._attentions.setdefault(self.nexus, deque([POWER_ON]))
 
     def _raise_attention(self) -> None:
-        if self._attentions:
-            raise CheckCondition(Sense(SenseKey.UNIT_ATTENTION, *self._attentions.popleft()))
+        if self._waiting():
+            raise CheckCondition(Sense(SenseKey.UNIT_ATTENTION, *self._waiting().popleft()))
 
     # -- commands every unit knows -------------------------------------------------------------------
     def _test_unit_ready(self, _fields: dict[str, int], _data: DataOut) -> bytes:
@@ -165,41 +246,9 @@ class LogicalUnit:
         sense = Sense(SenseKey.NO_SENSE)
         if fields["desc"]:
             raise illegal(INVALID_FIELD_IN_CDB)
-        if self._attentions:
-            sense = Sense(SenseKey.UNIT_ATTENTION, *self._attentions.popleft())
+        if self._waiting():
+            sense = Sense(SenseKey.UNIT_ATTENTION, *self._waiting().popleft())
         return sense.encode()[: fields["allocation_length"]]
-
-    def _inquiry(self, fields: dict[str, int], _data: DataOut) -> bytes:
-        """Return standard data or a VPD page (SPC-4, 6.6)."""
-        if fields["evpd"]:
-            return self._vpd_page(fields["page_code"])[: fields["allocation_length"]]
-        if fields["page_code"]:
-            raise illegal(INVALID_FIELD_IN_CDB)
-        # Removable medium; SPC-4; response data format 2; 31 more bytes; no flags.
-        head = bytes([self.identity.peripheral_type, 0x80, _SPC_4, 0x02, 31, 0, 0, 0])
-        return (head + self._names() + REVISION.encode())[: fields["allocation_length"]]
-
-    def _names(self) -> bytes:
-        return f"{VENDOR:<8.8}{self.identity.product:<16.16}".encode("ascii")
-
-    def t10_identifier(self) -> bytes:
-        """Return the designator "vendor product serial" (SPC-4, 7.8.6.4), also used for DVCID."""
-        body = self._names() + self.identity.serial.encode("ascii")
-        return bytes([0x02, 0x01, 0x00, len(body)]) + body
-
-    def _vpd_page(self, page: int) -> bytes:
-        """Build a vital product data page (SPC-4, 7.8)."""
-        if page == 0x00:
-            body = bytes(_VPD_PAGES)
-        elif page == 0x80:
-            body = self.identity.serial.encode("ascii")
-        elif page == 0x83:
-            # NAA 3h, locally assigned: as unique as the serial number, and the same at every start.
-            digest = hashlib.sha256(self.identity.serial.encode()).digest()[:8]
-            body = self.t10_identifier() + bytes([0x01, 0x03, 0x00, 8, 0x30 | digest[0] & 0x0F]) + digest[1:]
-        else:
-            raise illegal(INVALID_FIELD_IN_CDB)
-        return bytes([self.identity.peripheral_type, page]) + len(body).to_bytes(2, "big") + body
 
     def _report_luns(self, fields: dict[str, int], _data: DataOut) -> bytes:
         """Return the one LUN seen in process; a target of several units answers this itself."""
@@ -208,26 +257,11 @@ class LogicalUnit:
         return (bytes([0, 0, 0, 8]) + bytes(4) + bytes(8))[: fields["allocation_length"]]
 
     def _prevent_allow(self, fields: dict[str, int], _data: DataOut) -> bytes:
+        """PREVENT ALLOW MEDIUM REMOVAL, SPC-4, 6.19: removal is allowed when nobody prevents it."""
         if fields["prevent"] > 1:
             raise illegal(INVALID_FIELD_IN_CDB)
-        self.prevented = bool(fields["prevent"])
+        if fields["prevent"]:
+            self._preventing.add(self.nexus)
+        else:
+            self._preventing.discard(self.nexus)
         return b""
-
-    def _mode_sense(self, fields: dict[str, int], _data: DataOut) -> bytes:
-        """Return header, block descriptor and pages (SPC-4, 6.13); current values only."""
-        pages = self.mode_pages(fields["page_code"])
-        if pages is None or fields["pc"] == 3 or fields["subpage_code"]:
-            raise illegal(INVALID_FIELD_IN_CDB)
-        header, descriptor = self.mode_header()
-        if fields["dbd"]:
-            descriptor = b""
-        rest = bytes([0, header, len(descriptor)]) + descriptor + pages
-        return (bytes([len(rest)]) + rest)[: fields["allocation_length"]]
-
-    def mode_header(self) -> tuple[int, bytes]:
-        """Return the device-specific byte and the block descriptor."""
-        return 0, b""
-
-    def mode_pages(self, page: int) -> bytes | None:
-        """Return the pages asked for; None if there is no such page.  3Fh asks for all."""
-        return b"" if page == 0x3F else None

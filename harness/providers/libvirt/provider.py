@@ -28,12 +28,13 @@ from harness.providers.libvirt.daemon import LibvirtDaemon, quiet_errors
 from harness.providers.libvirt.disks import config_archive, data_disk, machine_files, overlay, write_secret
 from harness.providers.libvirt.domain import Disk, Machine
 from harness.providers.libvirt.identity import ensure_key
+from harness.providers.libvirt.iscsimodel import ModelDaemon, ModelTarget
 from harness.providers.libvirt.kvm import use_kvm
 from harness.providers.libvirt.names import BRIDGE, Names
 from harness.providers.libvirt.tgt import TapeDaemon, Target
 from harness.providers.libvirt.tsc import tsc_khz
 from harness.ssh import Ssh
-from harness.topology import FILE_SERVER, Node, Topology
+from harness.topology import FILE_SERVER, MODEL_TARGET, Node, Topology
 
 SCRATCH_MOUNT = "/var/tmp/scratch"  # noqa: S108 - on a machine of the lab
 # A process that was told to end and has not is killed after this.
@@ -49,6 +50,7 @@ class LibvirtProvider(Provider):
         self._cache = Cache()
         self._daemon = LibvirtDaemon(self._names, self._cache.root / "libvirt")
         self._tape = TapeDaemon(self._names.netns, self._names.runtime)
+        self._models = ModelDaemon(self._names.netns, self._names.runtime)
         # Set when one machine failed: the others need not be waited for.
         self._cancelled = threading.Event()
         self._console_offsets: dict[str, int] = {}
@@ -96,6 +98,7 @@ class LibvirtProvider(Provider):
         if netns.exists(self._names.netns):
             self._switch_off()
             self._tape.stop()
+            self._models.stop()
             self._daemon.stop()
             # The console recorder, and whatever a crash left: everything of a lab lives in its namespace.
             self._end_processes()
@@ -203,6 +206,15 @@ class LibvirtProvider(Provider):
             for number, library in enumerate(libraries, start=1)
         ]
 
+    def _model_targets(self) -> list[ModelTarget]:
+        libraries = [library for library in self.topology.libraries if library.transport == MODEL_TARGET]
+        return [
+            ModelTarget(
+                number, self._names.target(number, library), library, self._names.tapes / library.changer
+            )
+            for number, library in enumerate(libraries, start=1)
+        ]
+
     def _make(self, nodes: Sequence[Node]) -> None:
         """Build what is missing and switch machines on."""
         with self.events.stepping("", "image") as progress:
@@ -215,9 +227,9 @@ class LibvirtProvider(Provider):
             self._names.runtime.mkdir(parents=True, exist_ok=True)
             self._names.logs.mkdir(parents=True, exist_ok=True)
             netns.create(self._names.netns)
-            targets = self._targets()
-            if targets:
+            if targets := self._targets():
                 self._tape.start(targets)
+            self._models.start(self._model_targets())
             self._daemon.start()
         self._power_on(nodes, image, product)
 
@@ -278,9 +290,8 @@ class LibvirtProvider(Provider):
             disks.append(Disk(disk.name, folder / f"{disk.name}.img"))
         arguments = [*image.kernel_arguments, *([] if kvm else self._emulation_arguments(image))]
         arguments += [f"spanreel.address={node.address}/24", f"systemd.hostname={node.name}"]
-        scsi = [
-            unit for target in self._targets() if target.library.node == node.name for unit in target.units()
-        ]
+        here: list[Target | ModelTarget] = [*self._targets(), *self._model_targets()]
+        scsi = [unit for target in here if target.library.node == node.name for unit in target.units()]
         return Machine(
             self._names.domain(node),
             node.memory_mib,

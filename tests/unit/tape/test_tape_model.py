@@ -335,14 +335,14 @@ def test_request_sense_takes_the_unit_attention(tmp_path: Path) -> None:
     [
         (bytes.fromhex("020000000000"), b"", (5, 0x20, 0)),
         (bytes.fromhex("120100000000"[:4] + "42000000"), b"", (5, 0x24, 0)),  # VPD page 42h
-        (bytes.fromhex("080100000100"), b"", (5, 0x24, 0)),  # fixed blocks
+        (bytes.fromhex("080100000100"), b"", (5, 0x24, 0)),  # fixed blocks, of no length
         (bytes.fromhex("0a0000000500"), b"abc", (5, 0x24, 0)),  # less data than announced
         (bytes.fromhex("110200000100"), b"", (5, 0x24, 0)),  # sequential filemarks
         (bytes.fromhex("008000000000"), b"", (5, 0x24, 0)),  # a reserved bit
         (bytes.fromhex("00"), b"", (5, 0x24, 0)),  # cut short
         (bytes.fromhex("1a003e00ff00"), b"", (5, 0x24, 0)),  # an unknown mode page
         (bytes.fromhex("151000000200"), bytes(2), (5, 0x1A, 0)),
-        (bytes.fromhex("151000000c00"), bytes.fromhex("000000080000000000000200"), (5, 0x26, 0)),
+        (bytes.fromhex("151000000c00"), bytes.fromhex("000000080000000000ffffff"), (5, 0x26, 0)),
         (bytes.fromhex("1e0000000300"), b"", (5, 0x24, 0)),
     ],
 )

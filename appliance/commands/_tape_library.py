@@ -1,0 +1,240 @@
+"""Opening a tape library for `spanreel tape`: the machine's own devices, or the model in a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from appliance.errors import ConfigurationError, InfrastructureError, JobError, SpanreelError
+from tape.changer import Changer, Inventory
+from tape.discovery import discover
+from tape.drive import Drive
+from tape.elements import Element
+from tape.errors import (
+    DeviceError,
+    IllegalRequestError,
+    NoMediumError,
+    TapeError,
+    TapeMisuseError,
+    TransportError,
+    WriteProtectedError,
+)
+from tape.identity import DeviceKind
+from tape.model import LibraryModel, read_description
+from tape.sg import SgTransport
+from tape.transport import Transport
+
+READY_SECONDS = 600.0
+"""A drive that is given a cartridge is ready within ten minutes, cleaning and calibration included."""
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def library_options(function: Function) -> Function:
+    """Add `--folder DIR` and `--changer SERIAL`, one of which says which library is meant."""
+    folder = click.option(
+        "--folder",
+        type=click.Path(file_okay=False, path_type=Path),
+        metavar="DIR",
+        help="A library model that no process has open.",
+    )
+    changer = click.option("--changer", metavar="SERIAL", help="A library attached to this machine (sg).")
+    return folder(changer(function))
+
+
+class OpenLibrary:
+    """A library and the paths to its devices.
+
+    Args:
+        transport: gives a path to the device with a serial number.
+        serial: the changer's.
+
+    """
+
+    def __init__(self, transport: Callable[[str], Transport], serial: str) -> None:
+        self._transport = transport
+        self.serial = serial
+        self.changer = Changer(transport(serial))
+        self.changer.wait_ready(READY_SECONDS)
+
+    def inventory(self) -> Inventory:
+        """Everything the changer knows."""
+        return self.changer.inventory()
+
+    @contextmanager
+    def drive(self, element: Element) -> Iterator[Drive]:
+        """Open the drive in an element."""
+        if element.serial is None:
+            raise InfrastructureError(
+                f"the library does not tell which drive is in element {element.address} (DVCID)"
+            )
+        with Drive(self._transport(element.serial)) as drive:
+            yield drive
+
+    # -- what people name ----------------------------------------------------------------------------
+    def element(self, name: str) -> Element:
+        """Find an element by its address, by the barcode that lies there, or by its drive's serial."""
+        inventory = self.inventory()
+        for element in inventory.elements:
+            if name in (str(element.address), element.barcode, element.serial):
+                return element
+        raise ConfigurationError(
+            f"library {self.serial} has no element, cartridge or drive {name!r}; "
+            "`spanreel tape inventory` shows what it has"
+        )
+
+    def cartridge(self, barcode: str) -> Element:
+        """Find the element in which a cartridge lies."""
+        element = self.inventory().find(barcode)
+        if element is None:
+            raise ConfigurationError(f"library {self.serial} holds no cartridge {barcode}")
+        return element
+
+    def free_drive(self, name: str | None) -> Element:
+        """Find the drive that is meant, or the first empty one."""
+        drives = self.inventory().drives
+        if name is None:
+            chosen = next((drive for drive in drives if not drive.full), None)
+            if chosen is None:
+                raise JobError(f"no drive of library {self.serial} is empty; unload one first")
+            return chosen
+        for drive in drives:
+            if name in (drive.serial, str(drive.address)):
+                return drive
+        serials = ", ".join(drive.serial or str(drive.address) for drive in drives)
+        raise ConfigurationError(f"library {self.serial} has no drive {name!r}; its drives are {serials}")
+
+    # -- moving --------------------------------------------------------------------------------------
+    def load(self, source: Element, drive: Element) -> None:
+        """Carry a cartridge into a drive, and wait until it is ready."""
+        self.changer.move(source.address, drive.address)
+        with self.drive(drive) as opened:
+            opened.wait_ready(READY_SECONDS, medium_expected=True)
+
+    def unload(self, drive: Element, destination: int | None) -> int:
+        """Take a drive's cartridge back to where it came from, or elsewhere; return that address."""
+        if destination is None:
+            destination = self._home(drive)
+        with self.drive(drive) as opened:
+            try:
+                opened.wait_ready(READY_SECONDS)
+                opened.unload()
+            except NoMediumError:
+                # Ejected already: it only waits to be taken out.
+                pass
+        self.changer.move(drive.address, destination)
+        return destination
+
+    def _home(self, drive: Element) -> int:
+        """The slot a cartridge came from, if that is still free, or else the first free one."""
+        slots = [slot for slot in self.inventory().slots if not slot.full]
+        addresses = [slot.address for slot in slots]
+        if drive.source in addresses:
+            return drive.source
+        if not addresses:
+            raise JobError(f"library {self.serial} has no free slot")
+        return addresses[0]
+
+    @contextmanager
+    def loaded(self, barcode: str) -> Iterator[Drive]:
+        """Have a cartridge in a drive; one that was not in a drive before is put back."""
+        element = self.cartridge(barcode)
+        was_in_drive = element.kind.value == "drive"
+        drive = element if was_in_drive else self.free_drive(None)
+        if not was_in_drive:
+            self.load(element, drive)
+        try:
+            with self.drive(drive) as opened:
+                opened.wait_ready(READY_SECONDS)
+                yield opened
+        finally:
+            if not was_in_drive:
+                self.unload(drive, element.address)
+
+
+@contextmanager
+def open_library(folder: Path | None, changer: str | None) -> Iterator[OpenLibrary]:
+    """Open the library that the options name; whatever goes wrong with it becomes one line for people."""
+    if (folder is None) == (changer is None):
+        raise ConfigurationError(
+            "say which library: --folder DIR for a model, --changer SERIAL for one of this machine"
+        )
+    with told():
+        if folder is not None:
+            with _model(folder) as library:
+                yield library
+        else:
+            assert changer is not None
+            yield OpenLibrary(_attached, changer)
+
+
+def require_listed(config_file: Path, changer: str | None, barcode: str | None = None) -> None:
+    """Refuse to drive an attached library, or write a cartridge, that the configuration does not list.
+
+    Raises:
+        ConfigurationError: not listed, or no configuration.
+
+    """
+    if changer is None:
+        return
+    # Models need none, and it takes a while.
+    from appliance.config import load
+
+    section = load(config_file).media_server
+    libraries = section.libraries if section is not None else ()
+    listed = next((library for library in libraries if library.changer == changer), None)
+    if listed is None:
+        raise ConfigurationError(
+            f"{config_file} lists no library {changer}; only those under media_server.libraries are driven"
+        )
+    if barcode is not None and barcode not in listed.writable:
+        raise ConfigurationError(
+            f"{config_file} does not list {barcode} as writable in library {changer}; it is left alone"
+        )
+
+
+@contextmanager
+def _model(folder: Path) -> Iterator[OpenLibrary]:
+    spec = read_description(folder)
+    if spec is None:
+        raise ConfigurationError(f"{folder} holds no library; `spanreel tape serve` makes one")
+    model = LibraryModel(folder, spec)
+    try:
+        yield OpenLibrary(model.transport, spec.changer_serial)
+    finally:
+        model.close()
+
+
+def _attached(serial: str) -> Transport:
+    """Open the sg node of a device of this machine."""
+    devices = discover()
+    for device in devices:
+        if device.serial == serial:
+            return SgTransport(device.sg)
+    changers = [device.serial for device in devices if device.kind is DeviceKind.CHANGER]
+    found = f"its changers are {', '.join(changers)}" if changers else "it has no changer"
+    raise InfrastructureError(f"no device with serial number {serial} is attached to this machine; {found}")
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Turn the errors of `tape` into those that people get, with an exit code."""
+    try:
+        yield
+    except TapeError as error:
+        raise _for_people(error) from error
+
+
+def _for_people(error: TapeError) -> SpanreelError:
+    if isinstance(error, TapeMisuseError):
+        return ConfigurationError(str(error))
+    if isinstance(error, TransportError):
+        return InfrastructureError(str(error))
+    if isinstance(error, NoMediumError | IllegalRequestError | WriteProtectedError):
+        return JobError(str(error))
+    assert isinstance(error, DeviceError)
+    return InfrastructureError(str(error))
