@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
-import signal
 import sys
-import threading
 from pathlib import Path
 
 import click
 
 from appliance import logs
 from appliance.commands._tape_library import told
+from appliance.endsignals import EndSignals
 from appliance.errors import ConfigurationError, InfrastructureError
 from tape.iscsi import IscsiServer, ModelUnits
 from tape.model import FaultPlan, LibraryModel, LibrarySpec, read_description, read_faults
@@ -121,9 +120,7 @@ def serve(
 
 def _run(library: LibraryModel, name: str, address: tuple[str, int]) -> None:
     logs.setup("info")
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    ending = EndSignals()
     try:
         server = IscsiServer(ModelUnits(library), name, address)
     except OSError as error:
@@ -137,7 +134,7 @@ def _run(library: LibraryModel, name: str, address: tuple[str, int]) -> None:
             click.echo(f"lun {lun} {kind} {unit.identity.serial}")
         click.echo(f"ready tape-library {server.address[0]}:{server.address[1]} {name}")
         sys.stdout.flush()
-        stop.wait()
+        ending.wait()
     finally:
         server.stop()
 

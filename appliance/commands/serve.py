@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import sys
-import threading
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +13,7 @@ from appliance import logs
 from appliance.commands._options import config_option
 from appliance.config import NodeConfig, load
 from appliance.dmaport import DmaPort
+from appliance.endsignals import EndSignals
 from appliance.errors import ConfigurationError, InfrastructureError
 from appliance.ndmp.sessions import Sessions
 from appliance.roles import BACKUP_SERVER, CONNECTION_SERVER, FILE_SERVER, MEDIA_SERVER, ROLES
@@ -77,9 +76,7 @@ def serve(roles: str, config_file: Path) -> None:
         )
     loaded = load(config_file)
     logs.setup(loaded.node.log)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    ending = EndSignals()
     sessions = Sessions()
     with contextlib.ExitStack() as running:
         made = _make(names, loaded, sessions, running)
@@ -89,7 +86,7 @@ def serve(roles: str, config_file: Path) -> None:
             for host, port in where or [(loaded.node.address, 0)]:
                 click.echo(f"ready {name} {host}:{port}" if port else f"ready {name}")
         sys.stdout.flush()
-        stop.wait()
+        ending.wait()
 
 
 def _show(names: list[str], config: NodeConfig, sessions: Sessions, running: contextlib.ExitStack) -> None:
