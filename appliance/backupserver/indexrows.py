@@ -12,8 +12,9 @@ from appliance.archive.member import Member
 from appliance.backupserver.catalogue import Catalogue, signed
 from appliance.backupserver.history import BATCH_ROWS, INSERT, Row, split
 from appliance.backupserver.media import Image
-from appliance.backupserver.nlist import is_within, relative
+from appliance.backupserver.nlist import relative
 from appliance.ndmp.enums import ALL_ONES, FileType
+from appliance.paths import is_at_or_below
 
 _U32_MAX: Final = 0xFFFFFFFF
 _NANOSECONDS: Final = 1_000_000_000
@@ -91,7 +92,7 @@ class IndexRows:
     def _add(
         self, path: bytes, node: int, offset: int, kind: Kind, attributes: tuple[int, int, int, int, int]
     ) -> None:
-        if not is_within(path, self._image.root):
+        if not is_at_or_below(path, self._image.root):
             self.problem(path, "is not within what the image is of; left out")
             return
         mode, size, mtime_ns, uid, gid = attributes

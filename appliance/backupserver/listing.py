@@ -10,8 +10,9 @@ from appliance.backupserver.catalogue import Catalogue
 from appliance.backupserver.history import Entry
 from appliance.backupserver.jobs import Job
 from appliance.backupserver.media import Image
-from appliance.backupserver.nlist import is_within, relative
+from appliance.backupserver.nlist import relative
 from appliance.ndmp.enums import FileType
+from appliance.paths import is_at_or_below
 
 
 def list_path(catalogue: Catalogue, job: Job, path: bytes, recursive: bool) -> Iterator[Entry] | None:
@@ -21,9 +22,9 @@ def list_path(catalogue: Catalogue, job: Job, path: bytes, recursive: bool) -> I
     """
     images = media.images(catalogue, job.id)
     for image in images:
-        if is_within(path, image.root):
+        if is_at_or_below(path, image.root):
             return _within(catalogue, image, path, recursive)
-    below = [image for image in images if is_within(image.root, path)]
+    below = [image for image in images if is_at_or_below(image.root, path)]
     return _above(catalogue, below, path, recursive) if below else None
 
 

@@ -16,6 +16,7 @@ from appliance.backupserver.media import Image
 from appliance.errors import ConfigurationError
 from appliance.ndmp.enums import ALL_ONES
 from appliance.ndmp.types import Name
+from appliance.paths import is_at_or_below
 from appliance.text import show_path
 
 NAMES_SHOWN_MAX = 5
@@ -34,11 +35,6 @@ class Part:
         """Where in the image the first of the names stands; None when that of one is not known."""
         places = [name.fh_info for name in self.names]
         return None if ALL_ONES in places else min(places)
-
-
-def is_within(path: bytes, directory: bytes) -> bool:
-    """Whether `path` is `directory` or lies below it."""
-    return path == directory or path.startswith(directory.rstrip(b"/") + b"/")
 
 
 def relative(path: bytes, directory: bytes) -> bytes:
@@ -90,9 +86,9 @@ def plan(catalogue: Catalogue, job: Job, paths: Sequence[bytes], to: bytes | Non
 
 def _name(catalogue: Catalogue, image: Image, path: bytes, to: bytes | None) -> Name | None:
     """The nlist entry for what `image` holds of `path`; None when it holds nothing of it."""
-    if is_within(image.root, path):
+    if is_at_or_below(image.root, path):
         return Name(b"", destination(image.root, path, to))
-    if not is_within(path, image.root):
+    if not is_at_or_below(path, image.root):
         return None
     original = relative(path, image.root)
     entry = history.lookup(catalogue, image.id, original)
@@ -116,7 +112,7 @@ def second_pass(catalogue: Catalogue, part: Part, links: Sequence[bytes]) -> tup
             continue
         for name in part.names:
             top = name.original_path or b"/"
-            if is_within(link, top):
+            if is_at_or_below(link, top):
                 target = name.destination_path.rstrip(b"/") + relative(link, top)
                 names.append(Name(link, target, node=entry.node, fh_info=entry.offset))
     return Part(part.image, tuple(names)), unknown

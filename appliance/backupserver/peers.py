@@ -10,7 +10,7 @@ from typing import Final
 
 from appliance.backupserver import leases as lease_names
 from appliance.backupserver.catalogue import Catalogue
-from appliance.backupserver.connect import connect
+from appliance.backupserver.connect import connect, explain
 from appliance.backupserver.events import Events
 from appliance.backupserver.leases import Lease, Leases
 from appliance.backupserver.library import Library
@@ -19,6 +19,7 @@ from appliance.backupserver.shelf import Shelf
 from appliance.config import BackupServer, NodeConfig
 from appliance.errors import JobError
 from appliance.ndmp.client import Client
+from appliance.ndmp.errors import NdmpError
 
 DRIVE_WAIT_S: Final = 3600.0
 """A job waits this long for a drive that another job has: a long job's time.  Beyond that, ask people."""
@@ -37,16 +38,6 @@ class Context:
 
 
 @dataclass(frozen=True)
-class Peers:
-    """The open sessions of a job, and the drive it has."""
-
-    data: Client
-    mover: Client
-    events: Events
-    shelf: Shelf
-
-
-@dataclass(frozen=True)
 class MediaPeers:
     """The sessions of a job that only reads tape, and the drive it has: no file server has part in it."""
 
@@ -55,23 +46,37 @@ class MediaPeers:
     shelf: Shelf
 
 
+@dataclass(frozen=True)
+class Peers(MediaPeers):
+    """The sessions of a job of a file server, and the drive it has."""
+
+    data: Client
+
+
+@contextmanager
+def reading(context: Context, what: str) -> Iterator[Leases]:
+    """Leases for something that reads tape, named `what` to others that wait for them.
+
+    Raises SpanreelError for what NDMP peers did.
+    """
+    leases = Leases(context.catalogue, what)
+    try:
+        yield leases
+    except NdmpError as error:
+        raise explain(error) from error
+    finally:
+        leases.release_all()
+        context.screen.close()
+
+
 @contextmanager
 def open_media(context: Context, leases: Leases) -> Iterator[MediaPeers]:
     """Log in at the media server, then wait for a drive.
 
     Raises InfrastructureError, ConfigurationError or JobError.
     """
-    settings = context.config.section(BackupServer)
-    source = context.config.node.address
-    events = Events()
-    with ExitStack() as stack:
-        mover = stack.enter_context(connect(settings.server(settings.media), source, events.on_post))
-        robot = stack.enter_context(connect(settings.server(settings.media), source))
-        serial = take_drive(leases, settings.drives, context.screen)
-        library = Library(robot, settings.device(settings.changer), settings.drives)
-        shelf = Shelf(settings, context.catalogue, leases, library, mover, serial, context.screen.note)
-        stack.callback(shelf.tape.close_quietly)
-        yield MediaPeers(mover, events, shelf)
+    with _media(context, leases, Events()) as peers:
+        yield peers
 
 
 @contextmanager
@@ -80,19 +85,27 @@ def open_peers(context: Context, entry: str, leases: Leases) -> Iterator[Peers]:
 
     Raises InfrastructureError, ConfigurationError or JobError.
     """
-    assert context.config.backup_server is not None, "the command checked it"
-    settings = context.config.backup_server
-    source = context.config.node.address
+    server = context.config.section(BackupServer).server(entry)
     events = Events()
+    with (
+        connect(server, context.config.node.address, events.on_post) as data,
+        _media(context, leases, events) as media,
+    ):
+        yield Peers(media.mover, events, media.shelf, data)
+
+
+@contextmanager
+def _media(context: Context, leases: Leases, events: Events) -> Iterator[MediaPeers]:
+    settings = context.config.section(BackupServer)
+    source = context.config.node.address
     with ExitStack() as stack:
-        data = stack.enter_context(connect(settings.server(entry), source, events.on_post))
         mover = stack.enter_context(connect(settings.server(settings.media), source, events.on_post))
         robot = stack.enter_context(connect(settings.server(settings.media), source))
         serial = take_drive(leases, settings.drives, context.screen)
         library = Library(robot, settings.device(settings.changer), settings.drives)
         shelf = Shelf(settings, context.catalogue, leases, library, mover, serial, context.screen.note)
         stack.callback(shelf.tape.close_quietly)
-        yield Peers(data, mover, events, shelf)
+        yield MediaPeers(mover, events, shelf)
 
 
 def take_drive(leases: Leases, drives: tuple[str, ...], screen: Screen) -> str:

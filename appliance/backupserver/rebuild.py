@@ -12,19 +12,17 @@ from typing import Any, Final
 
 from appliance.archive.verify import Examined, Verifier
 from appliance.backupserver import jobs, media, rebuildrows
-from appliance.backupserver.connect import explain
 from appliance.backupserver.imagestream import UNKNOWN_LENGTH, ImageStream, ReadInto
 from appliance.backupserver.indexrows import IndexRows
 from appliance.backupserver.jobs import Status
 from appliance.backupserver.labels import ForeignRecordError, Header
-from appliance.backupserver.leases import Leases
 from appliance.backupserver.media import Image, Segment
-from appliance.backupserver.peers import Context, MediaPeers, open_media
+from appliance.backupserver.peers import Context, MediaPeers, open_media, reading
 from appliance.backupserver.rebuildrows import REBUILT
 from appliance.backupserver.survey import Contents, Found, survey
 from appliance.config import BackupServer
 from appliance.errors import ConfigurationError, JobError
-from appliance.ndmp.errors import NdmpError, ReplyError
+from appliance.ndmp.errors import ReplyError
 from appliance.text import path_json, show_path
 from tape.commands import MAX_TRANSFER_6
 
@@ -71,16 +69,9 @@ def run(context: Context, barcodes: Sequence[str], *, force: bool = False) -> Re
         raise ConfigurationError(
             f"the catalogue {context.catalogue.path} has jobs: --force adds what it lacks to them"
         )
-    leases = Leases(context.catalogue, "rebuild of the catalogue")
-    try:
-        with open_media(context, leases) as peers:
-            result = _Rebuild(context, peers).run(barcodes)
-            peers.shelf.put_away()
-    except NdmpError as error:
-        raise explain(error) from error
-    finally:
-        leases.release_all()
-        context.screen.close()
+    with reading(context, "rebuild of the catalogue") as leases, open_media(context, leases) as peers:
+        result = _Rebuild(context, peers).run(barcodes)
+        peers.shelf.put_away()
     return result
 
 

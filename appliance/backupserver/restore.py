@@ -11,14 +11,12 @@ from typing import Any, Final
 
 from appliance.backupserver import media, nlist
 from appliance.backupserver.backup import BUTYPE
-from appliance.backupserver.connect import explain
 from appliance.backupserver.events import Line
 from appliance.backupserver.jobs import Job, Status
-from appliance.backupserver.leases import Leases
 from appliance.backupserver.media import Image, Segment
 from appliance.backupserver.nlist import Part
 from appliance.backupserver.operation import Halts, Operation
-from appliance.backupserver.peers import Context, Peers, open_peers
+from appliance.backupserver.peers import Context, Peers, open_peers, reading
 from appliance.backupserver.totals import VENDOR_TOTALS
 from appliance.errors import JobError
 from appliance.ndmp import messages as m
@@ -30,8 +28,9 @@ from appliance.ndmp.enums import (
     MoverPauseReason,
     RecoveryStatus,
 )
-from appliance.ndmp.errors import NdmpError, ReplyError
+from appliance.ndmp.errors import ReplyError
 from appliance.ndmp.types import Name, Pval
+from appliance.paths import is_at_or_below
 from appliance.text import path_json, show_path
 
 EXISTING: Final = b"EXISTING"
@@ -101,19 +100,15 @@ def run(context: Context, request: Request) -> Result:
     for part in parts:
         if part.image.length is None:
             raise JobError(f"job {request.job.id} is {request.job.status.value}: its image has no known end")
-    leases = Leases(context.catalogue, f"restore of job {request.job.id}")
     result = Result(request.job.id)
-    try:
-        with open_peers(context, request.entry, leases) as peers:
-            can_direct = _offers_direct(peers)
-            for part in parts:
-                _restore(context, peers, request, part, result, can_direct)
-            peers.shelf.put_away()
-    except NdmpError as error:
-        raise explain(error) from error
-    finally:
-        leases.release_all()
-        context.screen.close()
+    with (
+        reading(context, f"restore of job {request.job.id}") as leases,
+        open_peers(context, request.entry, leases) as peers,
+    ):
+        can_direct = _offers_direct(peers)
+        for part in parts:
+            _restore(context, peers, request, part, result, can_direct)
+        peers.shelf.put_away()
     result.status = _status(result)
     return result
 
@@ -142,7 +137,7 @@ def _restore(
         second = Reading(context, peers, again, request, result, can_direct, is_last=True)
         for link, status in _run(peers, request, again, result, second).items():
             for name in part.names:
-                if nlist.is_within(link, name.original_path or b"/"):
+                if is_at_or_below(link, name.original_path or b"/"):
                     statuses[name.original_path] = max(statuses[name.original_path], status)
     result.names.extend((name, statuses[name.original_path]) for name in part.names)
 

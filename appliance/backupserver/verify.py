@@ -10,15 +10,12 @@ from appliance.archive.index import IndexEntry
 from appliance.archive.member import Member
 from appliance.archive.verify import Examined, Verifier
 from appliance.backupserver import history, media
-from appliance.backupserver.connect import explain
 from appliance.backupserver.imagestream import ImageStream
 from appliance.backupserver.jobs import Job, Status
-from appliance.backupserver.leases import Leases
 from appliance.backupserver.media import Image
-from appliance.backupserver.nlist import is_within
-from appliance.backupserver.peers import Context, MediaPeers, open_media
+from appliance.backupserver.peers import Context, MediaPeers, open_media, reading
 from appliance.errors import ConfigurationError, JobError
-from appliance.ndmp.errors import NdmpError
+from appliance.paths import is_at_or_below
 from appliance.text import path_json, show_path
 
 PROBLEMS_MAX: Final = 10_000
@@ -58,18 +55,11 @@ def run(context: Context, job: Job, paths: Sequence[bytes]) -> Result:
     Raises ConfigurationError for paths that the job does not hold, SpanreelError when tape cannot be read.
     """
     images = _images(context, job, paths)
-    leases = Leases(context.catalogue, f"verify of job {job.id}")
     result = Result(job.id)
-    try:
-        with open_media(context, leases) as peers:
-            for image in images:
-                _examine(context, peers, image, paths, result)
-            peers.shelf.put_away()
-    except NdmpError as error:
-        raise explain(error) from error
-    finally:
-        leases.release_all()
-        context.screen.close()
+    with reading(context, f"verify of job {job.id}") as leases, open_media(context, leases) as peers:
+        for image in images:
+            _examine(context, peers, image, paths, result)
+        peers.shelf.put_away()
     result.status = Status.PROBLEMS if result.problem_count else Status.COMPLETE
     return result
 
@@ -79,7 +69,7 @@ def _images(context: Context, job: Job, paths: Sequence[bytes]) -> list[Image]:
     if not images:
         raise JobError(f"job {job.id} is {job.status.value}: nothing of it is on tape")
     for path in paths:
-        if not any(is_within(path, image.root) or is_within(image.root, path) for image in images):
+        if not any(_overlap(path, image.root) for image in images):
             raise ConfigurationError(
                 f"job {job.id} does not hold {show_path(path)}: `spanreel ls {job.id}` shows it"
             )
@@ -87,7 +77,7 @@ def _images(context: Context, job: Job, paths: Sequence[bytes]) -> list[Image]:
 
 
 def _overlap(path: bytes, other: bytes) -> bool:
-    return is_within(path, other) or is_within(other, path)
+    return is_at_or_below(path, other) or is_at_or_below(other, path)
 
 
 class _Findings:
@@ -116,7 +106,7 @@ class _Findings:
             self._result.problems.append((path, text))
 
     def _wanted(self, path: bytes) -> bool:
-        return not self._paths or any(is_within(path, wanted) for wanted in self._paths)
+        return not self._paths or any(is_at_or_below(path, wanted) for wanted in self._paths)
 
 
 def _examine(

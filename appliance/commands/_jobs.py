@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+import click
+
+from appliance.backupserver import jobs
 from appliance.backupserver.catalogue import Catalogue, open_catalogue
 from appliance.backupserver.peers import Context
 from appliance.backupserver.progress import Screen
 from appliance.config import BackupServer, NodeConfig, load
 from appliance.errors import ConfigurationError
+from appliance.text import show_path
 
 
 @contextmanager
@@ -42,6 +46,20 @@ def entry_server(settings: BackupServer, name: str | None) -> str:
         others = ", ".join(each.name for each in settings.servers if each.name != settings.media)
         raise ConfigurationError(f"{server.name} is the media server; a job is asked of one of: {others}")
     return server.name
+
+
+def job_at_rest(catalogue: Catalogue, name: str) -> jobs.Job:
+    """The job of that id, or `latest`, which is not running any more.  Raises ConfigurationError."""
+    job = jobs.find(catalogue, name)
+    if job.status is jobs.Status.RUNNING:
+        raise ConfigurationError(f"job {job.id} is still running: wait for its end")
+    return job
+
+
+def show_problems(problems: Sequence[tuple[bytes, str]]) -> None:
+    """Print a line for each problem; the path of one between files is empty."""
+    for path, text in problems:
+        click.echo(f"{show_path(path)}: {text}" if path else text)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

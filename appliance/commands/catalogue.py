@@ -7,10 +7,9 @@ from pathlib import Path
 import click
 
 from appliance.backupserver import rebuild as dma
-from appliance.commands._jobs import job_context
+from appliance.commands._jobs import job_context, show_problems
 from appliance.commands._options import config_option, echo_json, json_option
 from appliance.errors import ExitCode
-from appliance.text import show_path
 
 
 @click.group()
@@ -46,8 +45,7 @@ def rebuild(barcodes: tuple[str, ...], force: bool, as_json: bool, config_file: 
 
 
 def _print(result: dma.Result) -> None:
-    for path, text in result.problems:
-        click.echo(f"{show_path(path)}: {text}" if path else text)
+    show_problems(result.problems)
     click.echo(
         f"catalogue rebuilt from {len(result.cartridges)} cartridges: {len(result.jobs)} jobs, "
         f"{result.images} images, {result.files} files"

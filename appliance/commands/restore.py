@@ -6,13 +6,12 @@ from pathlib import Path
 
 import click
 
-from appliance.backupserver import jobs as catalogued
 from appliance.backupserver import restore as dma
 from appliance.backupserver.progress import show_size
-from appliance.commands._jobs import entry_server, job_context
+from appliance.commands._jobs import entry_server, job_at_rest, job_context
 from appliance.commands._options import GlobalPath, config_option, echo_json, json_option
 from appliance.config import BackupServer
-from appliance.errors import ConfigurationError, ExitCode
+from appliance.errors import ExitCode
 from appliance.ndmp.enums import RecoveryStatus
 from appliance.text import show_path
 
@@ -55,9 +54,7 @@ def restore(
     with job_context(config_file) as context:
         settings = context.config.section(BackupServer)
         server = entry_server(settings, entry)
-        source = catalogued.find(context.catalogue, job)
-        if source.status is catalogued.Status.RUNNING:
-            raise ConfigurationError(f"job {source.id} is still running: wait for its end")
+        source = job_at_rest(context.catalogue, job)
         result = dma.run(context, dma.Request(source, paths, to, existing, server))
     if as_json:
         echo_json(result.document())

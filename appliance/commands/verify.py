@@ -6,13 +6,11 @@ from pathlib import Path
 
 import click
 
-from appliance.backupserver import jobs as catalogued
 from appliance.backupserver import verify as dma
 from appliance.backupserver.progress import show_size
-from appliance.commands._jobs import job_context
+from appliance.commands._jobs import job_at_rest, job_context, show_problems
 from appliance.commands._options import GlobalPath, config_option, echo_json, json_option
-from appliance.errors import ConfigurationError, ExitCode
-from appliance.text import show_path
+from appliance.errors import ExitCode
 
 
 @click.command()
@@ -31,9 +29,7 @@ def verify(job: str, paths: tuple[bytes, ...], as_json: bool, config_file: Path)
       spanreel verify 12 /projects
     """
     with job_context(config_file) as context:
-        source = catalogued.find(context.catalogue, job)
-        if source.status is catalogued.Status.RUNNING:
-            raise ConfigurationError(f"job {source.id} is still running: wait for its end")
+        source = job_at_rest(context.catalogue, job)
         result = dma.run(context, source, paths)
     if as_json:
         echo_json(result.document())
@@ -43,8 +39,7 @@ def verify(job: str, paths: tuple[bytes, ...], as_json: bool, config_file: Path)
 
 
 def _print(result: dma.Result) -> None:
-    for path, text in result.problems:
-        click.echo(f"{show_path(path)}: {text}" if path else text)
+    show_problems(result.problems)
     counts = f"{show_size(result.length)}, {result.files} files are as they were saved"
     counts += f", {result.damaged} are damaged" if result.damaged else ""
     counts += f", {result.unchecked} cannot be checked" if result.unchecked else ""

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from appliance.ndmp.enums import ALL_ONES
+from appliance.paths import is_at_or_below
 
 FIRST_BYTES = 64 << 10
 """The first read at a place: most members are smaller, and every image ends with a trailer that is longer, so
@@ -182,12 +183,6 @@ class ReadPlan:
         parts = self._parts or []
         index = bisect.bisect_right(parts, offset, key=lambda part: part.offset) - 1
         return parts[index].end if index >= 0 and offset < parts[index].end else 0
-
-
-def is_at_or_below(path: bytes, top: bytes) -> bool:
-    """Whether `path` is `top` or lies below it; the root is "" or "/"."""
-    top = top.rstrip(b"/")
-    return not top or path == top or path.startswith(top + b"/")
 
 
 def _at_or_above(path: bytes) -> Iterator[bytes]:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from appliance.fileserver.plan import Wish, clean_path
-from appliance.gns.map import is_at_or_below
 from appliance.ndmp import extension as x
 from appliance.ndmp.enums import ALL_ONES
 from appliance.ndmp.errors import RefusalError
+from appliance.paths import is_at_or_below
 
 PART = b"SPANREEL_PART"
 """One part of the image: offset, length and global path with %XX, by single blanks.  The first is what the

@@ -21,7 +21,6 @@ from appliance.archive.targets import relative_name
 from appliance.archive.ustar import BLOCK
 from appliance.fileserver.history import BATCH, FILE_TYPES
 from appliance.fileserver.job import Job, JobContext, JobFailedError, JobTotals
-from appliance.gns.map import is_at_or_below
 from appliance.ndmp import dataconn
 from appliance.ndmp import extension as x
 from appliance.ndmp import messages as m
@@ -35,6 +34,7 @@ from appliance.ndmp.enums import (
 )
 from appliance.ndmp.logcontext import carrying
 from appliance.ndmp.types import FileName, FileStat
+from appliance.paths import is_at_or_below
 from appliance.peers import ChannelSession, Event, FeedSession
 
 _FEED, _READ = "feed history", "history read"

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from appliance.gns.map import GnsMap, PathNotFoundError, is_at_or_below
+from appliance.gns.map import GnsMap, PathNotFoundError
 from appliance.ndmp.enums import ALL_ONES, ErrorCode
 from appliance.ndmp.errors import RefusalError
 from appliance.ndmp.types import Name
+from appliance.paths import is_at_or_below
 from appliance.text import show_path
 
 

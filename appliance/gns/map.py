@@ -19,6 +19,7 @@ from itertools import pairwise
 from typing import Final
 
 from appliance.errors import ConfigurationError, JobError
+from appliance.paths import is_at_or_below
 from appliance.roles import NODE_NAME
 from appliance.text import show_path
 
@@ -68,11 +69,6 @@ def check_path(path: bytes, what: str) -> bytes:
                 f"trailing slash or name over {NAME_LENGTH_MAX} bytes is allowed"
             )
     return path
-
-
-def is_at_or_below(path: bytes, top: bytes) -> bool:
-    """Tell whether `path` is `top` or lies below it, by whole components; both are normalised."""
-    return top in (path, b"/") or path.startswith(top + b"/")
 
 
 def join(top: bytes, relative: bytes) -> bytes:

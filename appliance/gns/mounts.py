@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Final
 
 from appliance.errors import InfrastructureError
-from appliance.gns.map import components, is_at_or_below, join, relative_to
+from appliance.gns.map import components, join, relative_to
 from appliance.gns.nfs_plan import Mount
+from appliance.paths import is_at_or_below
 from appliance.text import show_path
 
 # <sys/mount.h>

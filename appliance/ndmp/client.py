@@ -22,14 +22,11 @@ from appliance.ndmp.enums import AuthType, ConnectionReason, ErrorCode
 from appliance.ndmp.errors import ConnectionLostError, NdmpError, RemoteFaultError, ReplyError
 from appliance.ndmp.framing import RECEIVE_SIZE
 from appliance.ndmp.types import CHALLENGE_LENGTH, AuthAttr, AuthData
-from appliance.ndmp.version3 import VERSION_3
+from appliance.ndmp.version3 import VERSIONS
 from appliance.ndmp.xdr import Struct
 
 CONNECT_TIMEOUT_S = 20.0
 """A host that does not answer a TCP connect within this is not there."""
-
-VERSIONS: Mapping[int, Dialect] = {dialect.version: dialect for dialect in (VERSION_4, VERSION_3)}
-"""What a client can speak, the best one first."""
 
 REPLY_TIMEOUT_S = 900.0
 """A reply may wait for a robot or a rewind; ndmjob waits 360 s, a large library needs longer."""

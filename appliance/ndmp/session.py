@@ -26,14 +26,11 @@ from appliance.ndmp.errors import NdmpError, RefusalError, RemoteFaultError
 from appliance.ndmp.framing import RECORD_LENGTH_MAX
 from appliance.ndmp.states import SESSION, Machine, SessionEvent, SessionState
 from appliance.ndmp.types import CHALLENGE_LENGTH, AuthAttr, AuthData
-from appliance.ndmp.version3 import VERSION_3
+from appliance.ndmp.version3 import VERSIONS
 from appliance.ndmp.xdr import Struct, UnknownValueError
 
 VERSION = VERSION_4.version
 """The highest version, which the server announces."""
-
-DIALECTS = {dialect.version: dialect for dialect in (VERSION_4, VERSION_3)}
-"""The versions that are spoken; others are refused by negotiation (draft, 3.1.1)."""
 
 BEFORE_AUTHENTICATION = frozenset(
     {
@@ -243,7 +240,7 @@ class Session:
 
     def _open(self, request: m.ConnectOpenRequest) -> m.ConnectOpenReply:
         self.machine.check(SessionEvent.OPEN)
-        dialect = DIALECTS.get(request.protocol_version)
+        dialect = VERSIONS.get(request.protocol_version)
         # Between nodes there are messages that only version 4 has room for.
         if dialect is None or (self._accounts is None and dialect is not VERSION_4):
             raise RefusalError(ErrorCode.ILLEGAL_ARGS, f"version {request.protocol_version} is not spoken")

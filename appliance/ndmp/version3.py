@@ -85,8 +85,6 @@ STATUSES: Mapping[RecoveryStatus, ErrorCode] = {
 class _AddressCodec3(Codec):
     """ndmp_addr of version 3: one TCP endpoint without environment; FC has a loop identifier."""
 
-    _endpoint = codec_of(U32), codec_of(U16)
-
     def encode(self, value: Any, out: bytearray) -> None:
         address: Address = value.address
         out += int(address.type).to_bytes(4, "big")
@@ -100,15 +98,11 @@ class _AddressCodec3(Codec):
             out += bytes(4)
 
     def decode(self, cursor: Cursor) -> Address3:
-        (number,) = (codec_of(U32).decode(cursor),)
-        try:
-            kind = AddressType(number)
-        except ValueError as error:
-            raise UnknownValueError(f"{number} is no AddressType") from error
+        kind = codec_of(AddressType).decode(cursor)
         if kind is AddressType.TCP_IPV6:
             raise UnknownValueError("version 3 has no IPv6")
         if kind is AddressType.TCP:
-            ip, port = (codec.decode(cursor) for codec in self._endpoint)
+            ip, port = codec_of(U32).decode(cursor), codec_of(U16).decode(cursor)
             return Address3(Address(kind, (TcpAddress(ip, port),)))
         if kind is AddressType.IPC:
             return Address3(Address(kind, (), cursor.opaque()))
@@ -400,3 +394,6 @@ class _Version3(Dialect):
 
 
 VERSION_3 = _Version3()
+
+VERSIONS: Mapping[int, Dialect] = {dialect.version: dialect for dialect in (VERSION_4, VERSION_3)}
+"""The versions that are spoken, the best one first; others are refused by negotiation (draft, 3.1.1)."""

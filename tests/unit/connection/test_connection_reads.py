@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from appliance.connection.reads import AHEAD_MAX, FIRST_BYTES, Place, Read, ReadPlan, Stretch, is_at_or_below
+from appliance.connection.reads import AHEAD_MAX, FIRST_BYTES, Place, Read, ReadPlan, Stretch
 from appliance.ndmp.enums import ALL_ONES
+from appliance.paths import is_at_or_below
 
 K = 1024
 

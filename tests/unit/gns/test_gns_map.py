@@ -18,9 +18,9 @@ from appliance.gns.map import (
     PathNotFoundError,
     check_path,
     components,
-    is_at_or_below,
     join,
 )
+from appliance.paths import is_at_or_below
 
 
 def junction(path: bytes, owner: str = "fs1", number: int = 0, generation: int = 0) -> Junction:

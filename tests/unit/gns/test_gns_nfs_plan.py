@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.gns.map import GnsMap, is_at_or_below
+from appliance.gns.map import GnsMap
 from appliance.gns.nfs_plan import Access, Mount, NfsPlan, plan
+from appliance.paths import is_at_or_below
 
 ADDRESSES = {"fs1": "10.77.0.11", "fs2": "10.77.0.12", "fs3": "10.77.0.13"}
 ROOT = b"/srv/gns"

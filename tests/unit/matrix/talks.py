@@ -9,7 +9,7 @@ from typing import Any
 
 from appliance.ndmp import auth
 from appliance.ndmp import messages as m
-from appliance.ndmp.client import VERSIONS, Client
+from appliance.ndmp.client import Client
 from appliance.ndmp.declare import Kind
 from appliance.ndmp.endpoint import Endpoint, Received
 from appliance.ndmp.enums import AuthType, ErrorCode
@@ -17,6 +17,7 @@ from appliance.ndmp.errors import ReplyError
 from appliance.ndmp.server import NdmpServer, Setup
 from appliance.ndmp.session import Accounts, Session
 from appliance.ndmp.types import AuthData
+from appliance.ndmp.version3 import VERSIONS
 from appliance.ndmp.xdr import Struct
 
 USER, PASSWORD = "dma", "secret"

@@ -13,9 +13,10 @@ from appliance.dmaport import session_setup
 from appliance.mediaserver.role import media_role
 from appliance.ndmp import dataconn
 from appliance.ndmp import messages as m
-from appliance.ndmp.client import VERSIONS, Client
+from appliance.ndmp.client import Client
 from appliance.ndmp.enums import ALL_ONES, AddressType, ErrorCode, MoverMode, MoverState
 from appliance.ndmp.networks import DataRules
+from appliance.ndmp.version3 import VERSIONS
 from tests.unit.mediaserver.support import WAIT_S, Site, error_of, mover
 
 OWN, OTHER, IPV6 = "127.0.0.1", "127.0.0.2", "::1"

@@ -9,14 +9,14 @@ import threading
 import pytest
 
 from appliance.ndmp import messages as m
-from appliance.ndmp.client import VERSIONS, Client
+from appliance.ndmp.client import Client
 from appliance.ndmp.endpoint import Endpoint
 from appliance.ndmp.enums import ConnectionReason, DataHaltReason, ErrorCode
 from appliance.ndmp.errors import RemoteFaultError
 from appliance.ndmp.framing import RECEIVE_SIZE
 from appliance.ndmp.server import NdmpServer
 from appliance.ndmp.session import Accounts, Session
-from appliance.ndmp.version3 import VERSION_3
+from appliance.ndmp.version3 import VERSION_3, VERSIONS
 from appliance.ndmp.xdr import Struct
 
 HOST = "127.0.0.1"

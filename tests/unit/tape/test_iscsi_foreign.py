@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from iscsi_support import TARGET
 from libiscsi import LIBRARY, LibiscsiTransport
 from tape_support import CAPACITY, CHANGER, DRIVE, loaded, spec
 
@@ -17,7 +17,6 @@ from tape.iscsi import IscsiServer, ModelUnits
 from tape.model import LibraryModel
 from tape.testing import CHANGER_CHECKS, DRIVE_CHECKS, Check, check_end_of_tape
 
-TARGET = "iqn.2026-11.test:library"
 CHANGER_LUN = 3
 TOOL_SECONDS = 30
 
@@ -25,23 +24,6 @@ needs_library = pytest.mark.skipif(LIBRARY is None, reason="libiscsi is not inst
 needs_tools = pytest.mark.skipif(
     not shutil.which("iscsi-ls"), reason="iscsi-ls is not installed (Debian: libiscsi-bin)"
 )
-
-
-@pytest.fixture
-def library(tmp_path: Path) -> Iterator[LibraryModel]:
-    """A library whose first drive is loaded."""
-    model = loaded(tmp_path)
-    yield model
-    model.close()
-
-
-@pytest.fixture
-def server(library: LibraryModel) -> Iterator[IscsiServer]:
-    """It, as a target."""
-    target = IscsiServer(ModelUnits(library), TARGET, ("127.0.0.1", 0))
-    target.start()
-    yield target
-    target.stop()
 
 
 def session(server: IscsiServer, lun: int, initiator: str = "iqn.2026-11.test:foreign") -> LibiscsiTransport:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import ClassVar
 
 import pytest
 from iscsi_support import NAMES, OPERATIONAL, TARGET, command, connect, login, receive_pdu, request
-from tape_support import CHANGER, DRIVE, OTHER_DRIVE, loaded
+from tape_support import CHANGER, DRIVE, OTHER_DRIVE
 
 from tape.commands import INQUIRY, PREVENT_ALLOW, REPORT_LUNS, REQUEST_SENSE, TEST_UNIT_READY
 from tape.iscsi import IscsiServer, ModelUnits
@@ -22,23 +21,6 @@ from tape.sense import Sense
 READY = TEST_UNIT_READY.cdb()
 ABSENT = (0x05, 0x25, 0x00)
 LONG = 60.0
-
-
-@pytest.fixture
-def library(tmp_path: Path) -> Iterator[LibraryModel]:
-    """A library whose first drive is loaded."""
-    model = loaded(tmp_path)
-    yield model
-    model.close()
-
-
-@pytest.fixture
-def server(library: LibraryModel) -> Iterator[IscsiServer]:
-    """It, as a target."""
-    target = IscsiServer(ModelUnits(library), TARGET, ("127.0.0.1", 0))
-    target.start()
-    yield target
-    target.stop()
 
 
 class Hand:
