@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 
 from appliance.errors import InfrastructureError
+from appliance.ndmp.server import ACCEPT_RETRY_S
 from appliance.ndmp.sessions import Sessions, say_goodbye
 from appliance.sessionlines import (
     LINE_MAX,
@@ -55,7 +56,7 @@ class SessionSocket:
         self._folder = state / FOLDER
         self._name = "+".join(sorted(roles)) + SUFFIX
         self._log = structlog.get_logger()
-        self._stopped = False
+        self._stopped = threading.Event()
         try:
             self._folder.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
             self._listener = self._listen()
@@ -70,7 +71,7 @@ class SessionSocket:
 
     def stop(self) -> None:
         """Stop listening, and remove the socket."""
-        self._stopped = True
+        self._stopped.set()
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -98,9 +99,12 @@ class SessionSocket:
                 pass
         except FileNotFoundError:
             return
-        except OSError:
+        except ConnectionRefusedError:
             path.unlink(missing_ok=True)
             return
+        except BlockingIOError:
+            # Its queue is full: it listens, and is busy.
+            pass
         raise InfrastructureError(
             f"{path}: another process of this node has these roles; is it running twice?"
         )
@@ -109,10 +113,11 @@ class SessionSocket:
         while True:
             try:
                 connection, _ = self._listener.accept()
-            except OSError:
-                if self._stopped:
+            except OSError as error:
+                if self._stopped.wait(ACCEPT_RETRY_S):
                     return
-                raise
+                self._log.error("no session command can be accepted", why=str(error))
+                continue
             # One after the other: whoever may connect may also end the process.
             with connection, contextlib.suppress(OSError):
                 connection.settimeout(REQUEST_TIMEOUT_S)

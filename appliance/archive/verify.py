@@ -6,8 +6,10 @@ in it, and what is lost is known by its path: from the index, which is also what
 possible.  Memory is bounded: an index follows every few thousand members.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import NamedTuple, Protocol
 
 from appliance.archive.errors import DamagedArchiveError, TruncatedArchiveError
@@ -248,13 +250,15 @@ class Verifier:
         if self._trailer_at is None:
             self._problem(b"", "the list of parts is missing: the image is not complete")
             return
+        ranges = sorted(self._ranges)
+        starts = [each.start for each in ranges]
+        counted = list(accumulate((each.total for each in ranges), initial=0))
         end = self.result.parts[0].offset if self.result.parts else self._trailer_at
         for part in self.result.parts:
             if part.offset != end:
                 self._problem(part.path, f"the list of parts has a gap before this part, at offset {end}")
             end = part.offset + part.bytes
-            inside = [each for each in self._ranges if part.offset <= each.start < end]
-            listed = sum(each.total for each in inside)
+            listed = counted[bisect_left(starts, end)] - counted[bisect_left(starts, part.offset)]
             if listed != part.files:
                 self._problem(
                     part.path, f"the list of parts counts {part.files} files here, the indexes {listed}"

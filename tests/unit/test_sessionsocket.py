@@ -172,11 +172,24 @@ def test_the_socket_is_private_and_taken_once(node: Node) -> None:
     assert len(sessionsocket.ask_all(node.state, Request("list"))) == 1
 
 
+def test_a_process_too_busy_to_be_asked_keeps_its_place(tmp_path: Path) -> None:
+    """A socket whose queue is full is somebody's: a second process of these roles does not take it away."""
+    path = tmp_path / sessionsocket.FOLDER / "media-server.sock"
+    path.parent.mkdir()
+    with socket.socket(socket.AF_UNIX) as busy, socket.socket(socket.AF_UNIX) as waiting:
+        busy.bind(str(path))
+        busy.listen(0)
+        waiting.connect(str(path))
+        with pytest.raises(InfrastructureError, match="is it running twice"):
+            SessionSocket(tmp_path, ["media-server"], Sessions())
+        assert path.is_socket()
+
+
 def test_a_process_that_was_killed_leaves_nothing_in_the_way(
     node: Node, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A socket that nobody listens on is no answer, and is replaced at the next start."""
-    node.socket._stopped = True
+    node.socket._stopped.set()
     node.socket._listener.shutdown(socket.SHUT_RDWR)
     node.socket._listener.close()
     assert node.run("list") == 3
