@@ -21,6 +21,7 @@ from appliance.ndmp.endpoint import Endpoint, Received
 from appliance.ndmp.enums import AuthType, ConnectionReason, ErrorCode
 from appliance.ndmp.errors import ConnectionLostError, NdmpError, RemoteFaultError, ReplyError
 from appliance.ndmp.framing import RECEIVE_SIZE
+from appliance.ndmp.sharedtls import shareable
 from appliance.ndmp.types import CHALLENGE_LENGTH, AuthAttr, AuthData
 from appliance.ndmp.version3 import VERSIONS
 from appliance.ndmp.xdr import Struct
@@ -55,6 +56,7 @@ class Client:
         self._on_lost = on_lost
         self.posts: queue.SimpleQueue[Received | None] = queue.SimpleQueue()
         self._stream = stream
+        self._talk = shareable(stream)
         self._on_post = on_post or self.posts.put
         self._endpoint = Endpoint()
         self._lock = threading.Lock()
@@ -214,7 +216,7 @@ class Client:
 
     def _send(self, data: bytes) -> None:
         try:
-            self._stream.sendall(data)
+            self._talk.sendall(data)
         except OSError as error:
             self._lost = self._lost or f"the connection broke: {error}"
 
@@ -233,7 +235,7 @@ class Client:
     def _read(self) -> None:
         reason = "the peer closed the connection"
         try:
-            while data := self._stream.recv(RECEIVE_SIZE):
+            while data := self._talk.recv(RECEIVE_SIZE):
                 for message in self._endpoint.receive(data):
                     self._dispatch(message)
         except (OSError, NdmpError) as error:
@@ -248,7 +250,7 @@ class Client:
                 waiter.put(None)
             self._greeting.put(None)
             self.posts.put(None)
-            self._stream.close()
+            self._talk.close()
             if self._on_lost is not None:
                 self._on_lost()
 

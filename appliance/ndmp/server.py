@@ -24,6 +24,7 @@ from appliance.ndmp.framing import RECEIVE_SIZE
 from appliance.ndmp.networks import ANYWHERE, Networks
 from appliance.ndmp.session import VERSION, Session
 from appliance.ndmp.sessions import LiveSession, Sessions, say_goodbye
+from appliance.ndmp.sharedtls import ControlStream, shareable
 from appliance.ndmp.states import SessionState
 
 HANDSHAKE_TIMEOUT_S = 30.0
@@ -177,7 +178,8 @@ class NdmpServer:
         return True
 
     def _converse(self, stream: socket.socket, peer: str, number: str) -> None:
-        session = Session(_sender(stream), peer, self._accounts)
+        talk = shareable(stream)
+        session = Session(_sender(talk, stream), peer, self._accounts)
         live = LiveSession(number, self._port, session, stream)
         try:
             if not self._set_up(session, stream):
@@ -187,12 +189,13 @@ class NdmpServer:
                 session.greet()
                 self._live.add(live)
             self.sessions.add(live)
-            self._receive(session, stream)
+            self._receive(session, talk)
         finally:
             session.close()
             with self._lock:
                 self._live.discard(live)
             self.sessions.remove(live)
+            talk.close()
 
     def _set_up(self, session: Session, stream: socket.socket) -> bool:
         """Give the session its services, unless the peer has no business here: it is told so."""
@@ -205,7 +208,7 @@ class NdmpServer:
             return False
         return True
 
-    def _receive(self, session: Session, stream: socket.socket) -> None:
+    def _receive(self, session: Session, stream: ControlStream) -> None:
         login_by = time.monotonic() + LOGIN_TIMEOUT_S
         awaiting_login = self._accounts is not None
         while not session.closed:
@@ -218,14 +221,14 @@ class NdmpServer:
             session.receive(data)
 
 
-def _sender(stream: socket.socket) -> Callable[[bytes], None]:
+def _sender(talk: ControlStream, stream: socket.socket) -> Callable[[bytes], None]:
     """A send that is whole messages at a time, and quiet once the peer is gone: the reader notices that."""
     lock = threading.Lock()
 
     def send(data: bytes) -> None:
         with lock:
             try:
-                stream.sendall(data)
+                talk.sendall(data)
             except OSError:
                 dataconn.shut(stream)
 

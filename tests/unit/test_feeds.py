@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from appliance import feeds, pki
+from appliance import feeds
 from appliance.connection.channel import FeedEnd
 from appliance.ndmp import dataconn
+from tests.unit.tls_support import contexts
 
 WAIT_S = 60
 """Nothing here takes a second; a hang is cut off long after."""
@@ -22,20 +23,6 @@ WAIT_S = 60
 
 QUIET_MS = 50
 """A kernel that has taken nothing for so long takes nothing more."""
-
-
-def contexts(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """A server's and a client's context of one cluster."""
-    pki.create_authority(folder / "ca")
-    tls = pki.issue(folder / "ca", folder / "tls", pki.parse_request("fs1=file-server@127.0.0.1"))
-    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    for context in made:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_REQUIRED
-        context.load_verify_locations(tls / "ca.pem")
-        context.load_cert_chain(tls / "node.pem", tls / "node.key")
-    made[0].num_tickets = 0
-    return made
 
 
 def fill(stream: socket.socket) -> int:
