@@ -5,8 +5,16 @@ import stat
 
 from appliance.archive.attributes import Identities
 from appliance.archive.errors import ArchiveUsageError
+from appliance.archive.kinds import DUMPDIR_FLAG
 from appliance.archive.pax import RECORDS_BYTES_MAX, encode_time, extended_header, guarded, record
-from appliance.archive.ustar import OCTAL_SIZE_MAX, encode_header, long_header, split_name
+from appliance.archive.ustar import (
+    GNU_MAGIC,
+    OCTAL_SIZE_MAX,
+    POSIX_MAGIC,
+    encode_header,
+    long_header,
+    split_name,
+)
 
 __all__ = ["JOB_BYTES_MAX", "MemberEncoder", "check_job"]
 
@@ -66,7 +74,10 @@ class MemberEncoder:
         owner, owner_records = self._identities.fields(status.st_uid, status.st_gid)
         records = record(b"mtime", encode_time(time_ns)) + owner_records + records
         long_headers = b""
+        magic = GNU_MAGIC if flag == DUMPDIR_FLAG else POSIX_MAGIC
         split = split_name(name)
+        if split is not None and split[0] and magic is GNU_MAGIC:
+            split = None
         if split is None:
             split = b"", name
             if _is_text(name):
@@ -98,5 +109,6 @@ class MemberEncoder:
             link=link,
             prefix=split[0],
             device=device,
+            magic=magic,
         )
         return b"%b%b%b" % (extended_header(self._job, offset, records), long_headers, header)

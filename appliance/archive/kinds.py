@@ -3,7 +3,7 @@
 import enum
 import stat
 
-__all__ = ["FLAG_OF_KIND", "KIND_OF_FLAG", "Kind", "kind_of_mode"]
+__all__ = ["DUMPDIR_FLAG", "FLAG_OF_KIND", "KIND_OF_FLAG", "Kind", "kind_of_mode"]
 
 
 class Kind(enum.Enum):
@@ -30,8 +30,15 @@ FLAG_OF_KIND = {
     Kind.FIFO: b"6",
 }
 
+# GNU tar's directory with the list of what was in it as its body (dumpdir.py).
+DUMPDIR_FLAG = b"D"
+
 # "\0" is a regular file of pre-POSIX tars, "7" a contiguous one that everybody treats as regular.
-KIND_OF_FLAG = {flag: kind for kind, flag in FLAG_OF_KIND.items()} | {b"\0": Kind.FILE, b"7": Kind.FILE}
+KIND_OF_FLAG = {flag: kind for kind, flag in FLAG_OF_KIND.items()} | {
+    b"\0": Kind.FILE,
+    b"7": Kind.FILE,
+    DUMPDIR_FLAG: Kind.DIRECTORY,
+}
 
 _KIND_OF_FORMAT = {
     stat.S_IFREG: Kind.FILE,

@@ -1,7 +1,8 @@
 """Listing a directory: what of it is saved, under which numbers, and what its listing tells."""
 
+import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from appliance.archive.members import PartStream
@@ -47,6 +48,28 @@ class Lister:
         """Return whether FILES selects all of a directory."""
         return self.selection.reach(self._relative(path)) is Reach.WHOLE
 
+    def junctions(self, path: bytes) -> Iterable[bytes]:
+        """Return the names in a directory under which the parts of others lie, or lead there."""
+        return self._structure.children(path)
+
+    def subdirectories(self, path: bytes, descriptor: int) -> list[bytes]:
+        """Return the subdirectories that are selected; none where it cannot be listed."""
+        relative = self._relative(path).rstrip(b"/") + b"/"
+        hidden = self._hidden.get(path, ())
+        found = []
+        with contextlib.suppress(OSError), os.scandir(descriptor) as entries:
+            for entry in entries:
+                name = os.fsencode(entry.name)
+                if name not in hidden and entry.is_dir(follow_symlinks=False):
+                    found.append(name)
+        selection = self.selection
+        return [
+            name
+            for name in found
+            if not selection.excludes(relative + name, name)
+            and selection.reach(relative + name) is not Reach.NONE
+        ]
+
     def tell_unread(self, path: bytes, parent_node: int) -> None:
         """List a directory that cannot be read, if it leads to a junction."""
         number = self._structure.number(path)
@@ -82,15 +105,16 @@ class Lister:
         return below, others
 
     def tell(
-        self, path: bytes, place: Place, descriptor: int, below: list[bytes], others: list[Name]
+        self, path: bytes, place: Place, descriptor: int | None, below: list[bytes], others: list[Name]
     ) -> Sequence[int]:
         """Number all names of an open directory and tell the observer.
 
-        Returns the numbers of `others`, and that from which `below` counts.
+        Returns the numbers of `others`, and that from which `below` counts.  `descriptor` None: no member of
+        a name in it follows, so that links need not have the number of their inode.
         """
         first = self._numbers.take(len(others) + len(below))
         agreed = self._structure.children(path)
-        exceptions = self._known_numbers(descriptor, others, agreed, first)
+        exceptions = {} if descriptor is None else self._known_numbers(descriptor, others, agreed, first)
         numbers: Sequence[int] = range(first, first + len(others) + 1)
         if exceptions:
             numbers = [exceptions.get(index, number) for index, number in enumerate(numbers)]

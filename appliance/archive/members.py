@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from appliance.archive.encode import MemberEncoder
 from appliance.archive.index import IndexEntry, IndexWriter
-from appliance.archive.kinds import FLAG_OF_KIND, Kind
+from appliance.archive.kinds import DUMPDIR_FLAG, FLAG_OF_KIND, Kind
 from appliance.archive.numbers import Numbers, Place
 from appliance.archive.part import Entry, Observer, PartResult, history_path
 from appliance.archive.pax import record
@@ -90,15 +90,19 @@ class PartStream:
         place: Place,
         records: bytes = b"",
         link: bytes = b"",
+        dumpdir: bytes | None = None,
     ) -> None:
-        """Add a member without data."""
+        """Add a member without data; `dumpdir` is a directory's list of what it holds (dumpdir.py)."""
         name = member_name(path)
         if kind is Kind.DIRECTORY and name != b"./":
             name += b"/"
         offset = self._stage.offset
-        headers = self._encoder.encode(offset, name, FLAG_OF_KIND[kind], status, link=link, records=records)
+        flag, body = (FLAG_OF_KIND[kind], b"") if dumpdir is None else (DUMPDIR_FLAG, dumpdir)
+        headers = self._encoder.encode(offset, name, flag, status, size=len(body), link=link, records=records)
         self._stage.begin_sum()
         self._stage.put(headers)
+        self._stage.put(body)
+        self._stage.put_zeros(padding(len(body)))
         node = self._enter(path, kind, status, place, offset)
         self._register(path, kind, status, node, offset, offset)
 
@@ -124,8 +128,8 @@ class PartStream:
 
     def add_file(
         self, path: bytes, status: os.stat_result, place: Place, records: bytes, descriptor: int
-    ) -> None:
-        """Add a regular file with its data.
+    ) -> bool:
+        """Add a regular file with its data; false if not all of it could be read.
 
         Exactly the announced bytes follow the header, whatever becomes of the file meanwhile.
         """
@@ -145,7 +149,7 @@ class PartStream:
         self._stage.put(headers)
         self._stage.put(sparse_map)
         node = self._enter(path, Kind.FILE, status, place, offset)
-        self._data(path, descriptor, extents)
+        is_whole = self._data(path, descriptor, extents)
         self._stage.put_zeros(padding(stored))
         self._register(path, Kind.FILE, status, node, offset, offset)
         if len(extents) > EXTENTS_MAX:
@@ -154,8 +158,9 @@ class PartStream:
             after = os.fstat(descriptor)
             if after.st_size > size or (after.st_size == size and after.st_mtime_ns != status.st_mtime_ns):
                 self.problem(path, "changed while it was read")
+        return is_whole
 
-    def _data(self, path: bytes, descriptor: int, extents: list[tuple[int, int]]) -> None:
+    def _data(self, path: bytes, descriptor: int, extents: list[tuple[int, int]]) -> bool:
         """Copy the stretches of a file; what is missing at its end, or cannot be read, becomes zeros."""
         stage = self._stage
         missing = 0
@@ -172,6 +177,7 @@ class PartStream:
                 stage.put_zeros(lost)
         if missing:
             self.problem(path, f"{why}; {missing} bytes are saved as zeros")
+        return not missing
 
     def _enter(self, path: bytes, kind: Kind, status: os.stat_result, place: Place, offset: int) -> int:
         """Tell of an inode's first name; return the inode's number."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from appliance.archive.checksum import CHECKSUM_BYTES, Checksum, checksum
 from appliance.archive.errors import ArchiveUsageError, DamagedArchiveError, TruncatedArchiveError
-from appliance.archive.kinds import KIND_OF_FLAG, Kind
+from appliance.archive.kinds import DUMPDIR_FLAG, KIND_OF_FLAG, Kind
 from appliance.archive.member import GlobalHeader, Member
 from appliance.archive.pax import RECORDS_BYTES_MAX, header_origin, is_intact, parse_integer, parse_records
 from appliance.archive.stage import Sink
@@ -335,7 +335,7 @@ class MemberReader:
         if kind is Kind.FILE and name.endswith(b"/"):  # how tars before POSIX wrote directories
             kind = Kind.DIRECTORY
         stored = 0
-        if kind in _DATA_KINDS:
+        if kind in _DATA_KINDS or flag == DUMPDIR_FLAG:
             sized = records.get(b"size")
             stored = parse_number(fields[SIZE], offset) if sized is None else parse_integer(sized, offset)
             if not 0 <= stored <= _SIZE_MAX:

@@ -15,6 +15,7 @@ __all__ = [
     "DEVICE_MAJOR",
     "DEVICE_MINOR",
     "GID",
+    "GNU_MAGIC",
     "LINK",
     "MAGIC",
     "MODE",
@@ -22,6 +23,7 @@ __all__ = [
     "NAME",
     "OCTAL_ID_MAX",
     "OCTAL_SIZE_MAX",
+    "POSIX_MAGIC",
     "PREFIX",
     "SIZE",
     "TYPE",
@@ -48,6 +50,9 @@ _PREFIX_BYTES = 155
 _CHECKSUM_START = 148
 _CHECKSUM_END = 156
 _HALF = 256
+
+POSIX_MAGIC = b"ustar\x0000"  # with the version
+GNU_MAGIC = b"ustar  \0"  # what GNU tar asks of a `D` header; there is no prefix then
 
 OCTAL_ID_MAX = 0o7777777  # seven octal digits and a NUL: user, group, device numbers
 OCTAL_SIZE_MAX = 0o77777777777  # eleven: sizes and times
@@ -79,6 +84,7 @@ def encode_header(
     link: bytes = b"",
     prefix: bytes = b"",
     device: tuple[int, int] = (0, 0),
+    magic: bytes = POSIX_MAGIC,
 ) -> bytes:
     """Return one header block.
 
@@ -95,8 +101,8 @@ def encode_header(
         b"        ",
         flag,
         link,
-        b"ustar",
-        b"00",
+        magic[:6],
+        magic[6:],
         owner[2],
         owner[3],
         b"%07o" % device[0],

@@ -12,16 +12,21 @@ nothing outside the tree is reached by a symbolic link put there meanwhile.
 import contextlib
 import os
 import stat
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from appliance.archive.attributes import attribute_records
 from appliance.archive.beneath import DIRECTORY_FLAGS, open_directory, split_path
+from appliance.archive.changes import Changes, Look, dumpdir_of
+from appliance.archive.dumpdir import DIRECTORY, DUMPDIR_BYTES_MAX, Dumpdir, encode_dumpdir
 from appliance.archive.encode import MemberEncoder
 from appliance.archive.errors import ArchiveUsageError, StartNotFoundError, StoppedError
 from appliance.archive.kinds import FLAG_OF_KIND, Kind, kind_of_mode
 from appliance.archive.listing import Lister, Name
-from appliance.archive.members import PartStream
+from appliance.archive.members import PartStream, member_name
+from appliance.archive.moves import find_moves
 from appliance.archive.numbers import Numbers, Place
 from appliance.archive.part import Observer, PartRequest, PartResult
 from appliance.archive.pax import RECORDS_BYTES_MAX
@@ -45,12 +50,23 @@ ATTRIBUTES_BYTES_MAX = RECORDS_BYTES_MAX - 2 * LONG_NAME_BYTES_MAX - 4096
 _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
+class _Pending(NamedTuple):
+    """What is needed to write a directory later: its rank among those above it, and all of its member."""
+
+    rank: int
+    status: os.stat_result
+    records: bytes
+    others: list[Name]
+    below: list[bytes]
+
+
 @dataclass
 class _Level:
     """A directory on the way down: its descriptor (None while closed), identity, and what is still to do.
 
-    `next_number` is that of the last name in `below`; those before it have the next ones.  `whole`: FILES
-    selects all of it.
+    `first` is the number of the first of its subdirectories, of which `begun` were begun so far.  `whole`:
+    FILES selects all of it.  `look` is what has changed in it, where somebody asks; `pending` its member,
+    as long as nothing in it or below has changed: it is written before the first that has.
     """
 
     descriptor: int | None
@@ -58,12 +74,24 @@ class _Level:
     path: bytes
     node: int
     below: list[bytes]
-    next_number: int
+    first: int
     whole: bool
+    begun: int = 0
+    numbers: Sequence[int] = ()
+    look: Look | None = None
+    pending: _Pending | None = None
 
 
-def write_part(request: PartRequest, sink: Sink, observer: Observer, stop: Callable[[], bool]) -> PartResult:
+def write_part(
+    request: PartRequest,
+    sink: Sink,
+    observer: Observer,
+    stop: Callable[[], bool],
+    changes: Changes | None = None,
+) -> PartResult:
     """Write the members of one part to `sink`, in pieces of up to 1 MiB; return what they came to.
+
+    `changes`: what they are compared with, and kept for the next time (`StateError` comes from there).
 
     No end-of-archive is written.  Files that change, shrink, vanish or cannot be read are padded or left
     out, and told to `observer`; the stream stays valid.  Raises `StartNotFoundError` before the first byte
@@ -71,7 +99,7 @@ def write_part(request: PartRequest, sink: Sink, observer: Observer, stop: Calla
     true (asked between members and between pieces).
     """
     stage = Stage(sink, request.stream_offset, stop)
-    with contextlib.closing(_Walk(request, stage, observer, stop)) as walk:
+    with contextlib.closing(_Walk(request, stage, observer, stop, changes)) as walk:
         walk.run()
         result = walk.members.end()
     stage.flush()
@@ -87,10 +115,11 @@ def write_directories(
     nodes: Mapping[bytes, int],
     backup_root: bytes = b"/",
     stream_offset: int = 0,
+    is_incremental: bool = False,
 ) -> PartResult:
     """Write the part of the directories that nobody owns: global path and attributes, parents first.
 
-    `nodes` has the numbers of all of them and of the junctions in them.
+    `nodes` has the numbers of all of them and of the junctions in them, which are all that they hold.
     """
     stage = Stage(sink, stream_offset)
     structure = Structure(nodes)
@@ -98,8 +127,10 @@ def write_directories(
     for path, status in paths:
         number = nodes[path]
         parent = nodes.get(path.rpartition(b"/")[0] or b"/", number)
-        observer.listing(number, parent, structure.children(path).items())
-        members.add(path, Kind.DIRECTORY, status, Place(number, parent))
+        children = structure.children(path)
+        observer.listing(number, parent, children.items())
+        dumpdir = encode_dumpdir(Dumpdir(dict.fromkeys(children, DIRECTORY))) if is_incremental else None
+        members.add(path, Kind.DIRECTORY, status, Place(number, parent), dumpdir=dumpdir)
     result = members.end()
     stage.flush()
     return result
@@ -109,8 +140,14 @@ class _Walk:
     """The walk of one part."""
 
     def __init__(
-        self, request: PartRequest, stage: Stage, observer: Observer, stop: Callable[[], bool]
+        self,
+        request: PartRequest,
+        stage: Stage,
+        observer: Observer,
+        stop: Callable[[], bool],
+        changes: Changes | None,
     ) -> None:
+        self._changes = changes
         self._numbers = Numbers(request.node_base)
         self.members = PartStream(
             MemberEncoder(request.job),
@@ -127,6 +164,7 @@ class _Walk:
         # Reading must not change the tree; the kernel allows it to owners and CAP_FOWNER only (open(2)).
         self._no_atime = os.O_NOATIME
         self._device = 0
+        self._start = b"/"
         self._levels: list[_Level] = []
 
     def close(self) -> None:
@@ -157,12 +195,12 @@ class _Walk:
             except OSError as error:
                 raise StartNotFoundError(f"{path!r}: {error.strerror}") from error
             self._device = status.st_dev
-            agreed = self._lister.agreed(path)
-            place = Place(self._numbers.take() if agreed is None else agreed, self._request.parent_node)
+            self._start = path
             if stat.S_ISDIR(status.st_mode):
-                whole = self._lister.is_whole(path)
-                self._directory(parent, name, path, place, whole)
+                self._find_moves(parent, name)
+                self._directory(parent, name, path, self._lister.is_whole(path))
             else:
+                place = self._place(path, None, 0)
                 self._observer.listing(*place, ())
                 self._entry(parent, name, path, stat.S_ISREG(status.st_mode), place)
         finally:
@@ -188,11 +226,8 @@ class _Walk:
                 if ancestor.descriptor is not None:
                     os.close(ancestor.descriptor)
                     ancestor.descriptor = None
-            agreed = self._lister.agreed(path)
-            place = Place(level.next_number if agreed is None else agreed, level.node)
-            level.next_number += 1
-            whole = level.whole or self._lister.is_whole(path)
-            self._directory(descriptor, name, path, place, whole)
+            self._directory(descriptor, name, path, level.whole or self._lister.is_whole(path))
+            level.begun += 1
 
     def _ascend(self) -> None:
         """Leave the last directory; find its parent again if that had to be closed."""
@@ -228,8 +263,11 @@ class _Walk:
         for name in reversed(level.below):
             self._lister.tell_unread(base + name, level.node)
 
-    def _directory(self, parent: int, name: bytes, path: bytes, place: Place, whole: bool) -> None:
-        """Write a directory's member and all in it but its subdirectories, which are put on the stack."""
+    def _directory(self, parent: int, name: bytes, path: bytes, whole: bool) -> None:
+        """Write a directory's member and all in it but its subdirectories, which are put on the stack.
+
+        It lies in the last level.  Where nothing in it has changed, its member waits for what is below.
+        """
         try:
             if len(path) > PATH_BYTES_MAX:
                 raise ArchiveUsageError(f"a path of more than {PATH_BYTES_MAX} bytes; not saved")
@@ -239,30 +277,137 @@ class _Walk:
                 self.members.failed(path, error)
             else:
                 self.members.problem(path, str(error))
-            self._lister.tell_unread(path, place.parent)
+            if self._levels:
+                self._lister.tell_unread(path, self._levels[-1].node)
             return
         try:
-            status = os.fstat(descriptor)
-            below: list[bytes] = []
-            others: list[Name] = []
-            if status.st_dev == self._device:
-                below, others = self._lister.names(path, descriptor, whole)
-            numbers = self._lister.tell(path, place, descriptor, below, others)
-            self.members.add(path, Kind.DIRECTORY, status, place, self._records(path, descriptor))
-            if status.st_dev != self._device:
-                self.members.problem(path, "a mount point; what is mounted there is not saved")
+            level, pending = self._enter(descriptor, path, whole)
+            if level.pending is None:
+                self._write_directory(level, pending)
         except BaseException:
             os.close(descriptor)
             raise
         # From here on `close` takes care of the descriptor.
-        first = numbers[len(others)]
-        level = _Level(descriptor, (status.st_dev, status.st_ino), path, place.number, below, first, whole)
         self._levels.append(level)
-        base = path if path == b"/" else path + b"/"
-        for other, number in zip(others, numbers, strict=False):
-            self._entry(
-                descriptor, other.name, base + other.name, other.is_regular, Place(number, place.number)
+        if level.pending is None:
+            self._others(level, pending.others)
+        if self._changes is not None and level.look is not None:
+            self._changes.done(level.look, pending.below)
+
+    def _enter(self, descriptor: int, path: bytes, whole: bool) -> tuple[_Level, _Pending]:
+        """Look at an open directory; return it as a level, and what its member takes."""
+        above = self._levels[-1] if self._levels else None
+        now = time.time_ns()
+        status = os.fstat(descriptor)
+        below: list[bytes] = []
+        others: list[Name] = []
+        is_ours = status.st_dev == self._device
+        if is_ours:
+            below, others = self._lister.names(path, descriptor, whole)
+        rank = 0 if above is None else above.begun
+        pending = _Pending(rank, status, self._records(path, descriptor), others, below[:])
+        level = _Level(descriptor, (status.st_dev, status.st_ino), path, 0, below, 0, whole)
+        if self._changes is not None:
+            level.look = self._changes.look(
+                descriptor,
+                status,
+                None if above is None else above.look,
+                path[len(self._start) :].lstrip(b"/"),
+                (below, [other.name for other in others]),
+                is_ours=is_ours,
+                now=now,
             )
+            is_changed = level.look.is_changed or not self._changes.is_incremental
+            if not is_changed and above is not None and self._lister.agreed(path) is None:
+                level.pending = pending
+        return level, pending
+
+    def _write_directory(self, level: _Level, pending: _Pending) -> None:
+        """Write the member of a directory, and before it those above that still wait."""
+        waiting = next((n for n, one in enumerate(self._levels) if one.pending), len(self._levels))
+        for number in range(waiting, len(self._levels)):
+            one = self._levels[number]
+            if one.pending is not None:
+                member, one.pending = one.pending, None
+                self._write_member(one, member, self._levels[number - 1])
+        self._write_member(level, pending, self._levels[-1] if self._levels else None)
+
+    def _write_member(self, level: _Level, pending: _Pending, above: _Level | None) -> None:
+        """Tell a directory's names and write its member."""
+        path, status = level.path, pending.status
+        place = self._place(path, above, pending.rank)
+        descriptor = level.descriptor if level not in self._levels else None
+        numbers = self._lister.tell(path, place, descriptor, pending.below, pending.others)
+        level.node = place.number
+        level.first = numbers[len(pending.others)]
+        level.numbers = numbers
+        self.members.add(
+            path, Kind.DIRECTORY, status, place, pending.records, dumpdir=self._dumpdir(level, pending)
+        )
+        if status.st_dev != self._device:
+            self.members.problem(path, "a mount point; what is mounted there is not saved")
+
+    def _place(self, path: bytes, above: _Level | None, rank: int) -> Place:
+        """The numbers of a name that lies in a directory whose names were told."""
+        number = self._lister.agreed(path)
+        if number is None:
+            number = self._numbers.take() if above is None else above.first + rank
+        return Place(number, self._request.parent_node if above is None else above.node)
+
+    def _dumpdir(self, level: _Level, pending: _Pending) -> bytes | None:
+        """The list for a directory's member, in an incremental backup."""
+        if self._changes is None or not self._changes.is_incremental or level.look is None:
+            return None
+        moves = self._moves() if level.path == self._start else ()
+        others = (other.name for other in pending.others)
+        junctions = self._lister.junctions(level.path)
+        body = encode_dumpdir(dumpdir_of(level.look, pending.below, others, junctions, moves))
+        if len(body) <= DUMPDIR_BYTES_MAX:
+            return body
+        self.members.problem(level.path, "holds too many names; a restore does not remove deleted ones")
+        return None
+
+    def _find_moves(self, parent: int, name: bytes) -> None:
+        """Find the directories that were moved since the base."""
+        changes = self._changes
+        if changes is None or changes.base is None:
+            return
+        with contextlib.suppress(OSError):  # it is told when the directory is to be written
+            descriptor = self._open(name, DIRECTORY_FLAGS, parent)
+            try:
+                changes.moves = find_moves(
+                    descriptor,
+                    changes.base,
+                    self._subdirectories,
+                    lambda name, parent: self._open(name, DIRECTORY_FLAGS, parent),
+                )
+            finally:
+                os.close(descriptor)
+
+    def _subdirectories(self, relative: bytes, descriptor: int) -> list[bytes]:
+        return self._lister.subdirectories(_below(self._start, relative), descriptor)
+
+    def _moves(self) -> list[tuple[bytes, bytes]]:
+        """The moves, as member names."""
+        assert self._changes is not None, "a dumpdir is written of changes"
+        return [
+            (member_name(_below(self._start, source)), member_name(_below(self._start, target)))
+            for source, target in self._changes.moves.steps
+        ]
+
+    def _others(self, level: _Level, others: list[Name]) -> None:
+        """Write what is in a directory and is none itself, unless it is unchanged."""
+        descriptor, look = level.descriptor, level.look
+        assert descriptor is not None, "it was just opened"
+        base = level.path if level.path == b"/" else level.path + b"/"
+        unchanged = () if look is None else look.unchanged
+        for other, number in zip(others, level.numbers, strict=False):
+            if other.name in unchanged:
+                continue
+            place = Place(number, level.node)
+            status = self._entry(descriptor, other.name, base + other.name, other.is_regular, place)
+            if look is not None and status is not None:
+                look.keep(other.name, status)
 
     def _open(self, name: bytes, flags: int, parent: int) -> int:
         """Open without touching the access time where that is allowed."""
@@ -285,45 +430,55 @@ class _Walk:
             self.members.problem(path, f"extended attributes cannot be saved: {why}")
             return b""
 
-    def _entry(self, parent: int, name: bytes, path: bytes, is_regular: bool, place: Place) -> None:
-        """Write the member of anything but a directory."""
+    def _entry(
+        self, parent: int, name: bytes, path: bytes, is_regular: bool, place: Place
+    ) -> os.stat_result | None:
+        """Write the member of anything but a directory; return its attributes if all of it is saved."""
         if self._stop():
             raise StoppedError("stopped on request")
         try:
             if is_regular:
-                self._regular(parent, name, path, place)
-            else:
-                self._special(parent, name, path, place)
+                return self._regular(parent, name, path, place)
+            return self._special(parent, name, path, place)
         except OSError as error:
             self.members.failed(path, error)
         except ArchiveUsageError as error:
             self.members.problem(path, f"not saved: {error}")
+        return None
 
-    def _regular(self, parent: int, name: bytes, path: bytes, place: Place) -> None:
+    def _regular(self, parent: int, name: bytes, path: bytes, place: Place) -> os.stat_result | None:
         """Write a regular file, or a link to it if another name of it is in the part already."""
         descriptor = self._open(name, _FILE_FLAGS, parent)
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 self.members.problem(path, "changed its type while it was read; not saved")
-            elif status.st_nlink == 1 or not self.members.add_link(path, Kind.FILE, status, place):
-                self.members.add_file(path, status, place, self._records(path, descriptor), descriptor)
+                return None
+            if status.st_nlink != 1 and self.members.add_link(path, Kind.FILE, status, place):
+                return status
+            records = self._records(path, descriptor)
+            return status if self.members.add_file(path, status, place, records, descriptor) else None
         finally:
             os.close(descriptor)
 
-    def _special(self, parent: int, name: bytes, path: bytes, place: Place) -> None:
+    def _special(self, parent: int, name: bytes, path: bytes, place: Place) -> os.stat_result | None:
         """Write a symbolic link, FIFO or device."""
         status = os.stat(name, dir_fd=parent, follow_symlinks=False)
         kind = kind_of_mode(status.st_mode)
+        if kind is Kind.SOCKET:
+            self.members.problem(path, "a socket; not saved")  # POSIX has no member for it
+            return status
         if kind not in FLAG_OF_KIND or kind in (Kind.FILE, Kind.DIRECTORY):
-            # POSIX has no member for a socket; the others changed their type since they were listed.
-            self.members.problem(
-                path, "a socket; not saved" if kind is Kind.SOCKET else "changed its type; not saved"
-            )
-            return
+            self.members.problem(path, "changed its type; not saved")
+            return None
         if status.st_nlink > 1 and self.members.add_link(path, kind, status, place):
-            return
+            return status
         link = os.readlink(name, dir_fd=parent) if kind is Kind.SYMLINK else b""
         # There is no descriptor to read attributes from: opening a device or FIFO may do things.
         records = self._records(path, f"/proc/self/fd/{parent}/{os.fsdecode(name)}", follow_symlinks=False)
         self.members.add(path, kind, status, place, records, link)
+        return status
+
+
+def _below(top: bytes, relative: bytes) -> bytes:
+    return top if not relative else top.rstrip(b"/") + b"/" + relative
