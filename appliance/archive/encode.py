@@ -1,12 +1,11 @@
 """One member's headers: the `x` header, `L` and `K` where needed, and the ustar block itself."""
 
 import os
-import stat
 
 from appliance.archive.attributes import Identities
 from appliance.archive.errors import ArchiveUsageError
 from appliance.archive.pax import RECORDS_BYTES_MAX, encode_time, extended_header, guarded, record
-from appliance.archive.ustar import OCTAL_SIZE_MAX, encode_header, long_header, split_name
+from appliance.archive.ustar import NAME_BYTES, OCTAL_SIZE_MAX, encode_header, long_header, split_name
 
 __all__ = ["JOB_BYTES_MAX", "MemberEncoder", "check_job"]
 
@@ -15,6 +14,7 @@ JOB_BYTES_MAX = 56
 
 _NANOSECONDS = 1_000_000_000
 _LINK_BYTES = 100
+_NO_DEVICE = (0, 0)
 
 
 def check_job(job: str) -> bytes:
@@ -66,10 +66,12 @@ class MemberEncoder:
         owner, owner_records = self._identities.fields(status.st_uid, status.st_gid)
         records = record(b"mtime", encode_time(time_ns)) + owner_records + records
         long_headers = b""
-        split = split_name(name)
-        if split is None:
-            split = b"", name
-            if _is_text(name):
+        prefix = b""
+        if len(name) > NAME_BYTES:
+            split = split_name(name)
+            if split is not None:
+                prefix, name = split
+            elif _is_text(name):
                 records += record(b"path", name)
             else:
                 long_headers = long_header(b"L", name)
@@ -84,19 +86,19 @@ class MemberEncoder:
         records = guarded(records, long_headers)
         if len(records) > RECORDS_BYTES_MAX:
             raise ArchiveUsageError(f"{len(records)} bytes of extended attributes")
-        device = (0, 0)
+        device = _NO_DEVICE
         if flag in (b"3", b"4"):
             device = os.major(status.st_rdev), os.minor(status.st_rdev)
         seconds = time_ns // _NANOSECONDS
         header = encode_header(
-            split[1],
+            name,
             flag,
             size,
-            mode=stat.S_IMODE(status.st_mode),
+            mode=status.st_mode & 0o7777,
             owner=owner,
             mtime=seconds if 0 <= seconds <= OCTAL_SIZE_MAX else 0,
             link=link,
-            prefix=split[0],
+            prefix=prefix,
             device=device,
         )
         return b"%b%b%b" % (extended_header(self._job, offset, records), long_headers, header)

@@ -260,9 +260,7 @@ class _Walk:
         self._levels.append(level)
         base = path if path == b"/" else path + b"/"
         for other, number in zip(others, numbers, strict=False):
-            self._entry(
-                descriptor, other.name, base + other.name, other.is_regular, Place(number, place.number)
-            )
+            self._entry(descriptor, other[0], base + other[0], other[1], Place(number, place.number))
 
     def _open(self, name: bytes, flags: int, parent: int) -> int:
         """Open without touching the access time where that is allowed."""
@@ -277,7 +275,7 @@ class _Walk:
         """Return the records of an inode's attributes; what cannot be read is a problem, not an end."""
         try:
             records = attribute_records(where, follow_symlinks)
-            if len(records) <= ATTRIBUTES_BYTES_MAX:
+            if not records or len(records) <= ATTRIBUTES_BYTES_MAX:
                 return records
             raise ValueError(f"more than {ATTRIBUTES_BYTES_MAX} bytes")
         except (OSError, ValueError) as error:
