@@ -26,13 +26,13 @@ def attribute_records(where: int | str, follow_symlinks: bool = True) -> bytes:
     Raises `OSError` if they cannot be read and `ValueError` for an ACL this code does not know.
     """
     try:
-        names = os.listxattr(where, follow_symlinks=follow_symlinks)
+        names = os.listxattr(where) if follow_symlinks else os.listxattr(where, follow_symlinks=False)
     except OSError as error:
         if error.errno in _NO_ATTRIBUTES:
             return b""
         raise
     records = b""
-    for name in names:
+    for name in names:  # mostly none
         try:
             value = os.getxattr(where, name, follow_symlinks=follow_symlinks)
         except OSError as error:

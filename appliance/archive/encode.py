@@ -1,7 +1,6 @@
 """One member's headers: the `x` header, `L` and `K` where needed, and the ustar block itself."""
 
 import os
-import stat
 
 from appliance.archive.attributes import Identities
 from appliance.archive.errors import ArchiveUsageError
@@ -9,6 +8,7 @@ from appliance.archive.kinds import DUMPDIR_FLAG
 from appliance.archive.pax import RECORDS_BYTES_MAX, encode_time, extended_header, guarded, record
 from appliance.archive.ustar import (
     GNU_MAGIC,
+    NAME_BYTES,
     OCTAL_SIZE_MAX,
     POSIX_MAGIC,
     encode_header,
@@ -23,6 +23,7 @@ JOB_BYTES_MAX = 56
 
 _NANOSECONDS = 1_000_000_000
 _LINK_BYTES = 100
+_NO_DEVICE = (0, 0)
 
 
 def check_job(job: str) -> bytes:
@@ -75,12 +76,12 @@ class MemberEncoder:
         records = record(b"mtime", encode_time(time_ns)) + owner_records + records
         long_headers = b""
         magic = GNU_MAGIC if flag == DUMPDIR_FLAG else POSIX_MAGIC
-        split = split_name(name)
-        if split is not None and split[0] and magic is GNU_MAGIC:
-            split = None
-        if split is None:
-            split = b"", name
-            if _is_text(name):
+        prefix = b""
+        if len(name) > NAME_BYTES:
+            split = None if magic is GNU_MAGIC else split_name(name)
+            if split is not None:
+                prefix, name = split
+            elif _is_text(name):
                 records += record(b"path", name)
             else:
                 long_headers = long_header(b"L", name)
@@ -95,19 +96,19 @@ class MemberEncoder:
         records = guarded(records, long_headers)
         if len(records) > RECORDS_BYTES_MAX:
             raise ArchiveUsageError(f"{len(records)} bytes of extended attributes")
-        device = (0, 0)
+        device = _NO_DEVICE
         if flag in (b"3", b"4"):
             device = os.major(status.st_rdev), os.minor(status.st_rdev)
         seconds = time_ns // _NANOSECONDS
         header = encode_header(
-            split[1],
+            name,
             flag,
             size,
-            mode=stat.S_IMODE(status.st_mode),
+            mode=status.st_mode & 0o7777,
             owner=owner,
             mtime=seconds if 0 <= seconds <= OCTAL_SIZE_MAX else 0,
             link=link,
-            prefix=split[0],
+            prefix=prefix,
             device=device,
             magic=magic,
         )

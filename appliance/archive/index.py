@@ -14,6 +14,7 @@ A comment is written when there is enough for one, so the writer's memory, and t
 """
 
 import re
+from binascii import hexlify
 from typing import NamedTuple
 
 from appliance.archive.checksum import CHECKSUM_BYTES
@@ -33,6 +34,7 @@ _NO_PATH = b"-"
 # When a comment has so much it is written: one more line, its frame and its numbers still fit.
 _LINES_BYTES = COMMENT_BYTES_MAX - _PATH_BYTES_MAX - 8192
 
+_LINE = b"%d %d %b %b %d %d %o %d %d %d %d %b\n"
 _DIGITS_MAX = 21  # a signed 64-bit number
 _FIELDS = 12
 _PLAIN = re.compile(rb"[^\x00-\x1f\x7f\\]*")
@@ -76,7 +78,9 @@ def _hex(match: re.Match[bytes]) -> bytes:
 def escape(path: bytes) -> bytes:
     """Return a path as it stands in an index."""
     try:
-        path.decode()
+        # What is neither a backslash nor unprintable, the common case, is told fastest by text.
+        if path.decode().isprintable() and b"\\" not in path:
+            return path
     except UnicodeDecodeError:
         text = path.replace(b"\\", b"\\x5c").decode("utf-8", "backslashreplace").encode()
         return re.sub(rb"[\x00-\x1f\x7f]", _hex, text)
@@ -98,19 +102,30 @@ class IndexWriter:
         self._lines: list[bytes] = []
         self._bytes = 0
 
-    def add(self, entry: IndexEntry) -> None:
-        """Enter the member that was written last."""
-        line = b"%d %d %b %b %d %d %o %d %d %d %d " % (
-            entry.offset,
-            entry.length,
-            entry.checksum.hex().encode(),
-            FLAG_OF_KIND.get(entry.kind, b"0"),
-            *entry[4:11],
-        )
-        path = escape(entry.path)
-        self._lines.append(line + (path if len(path) <= _PATH_BYTES_MAX else _NO_PATH) + b"\n")
+    def add(
+        self,
+        offset: int,
+        length: int,
+        digest: bytes,
+        kind: Kind,
+        node: int,
+        data_offset: int,
+        mode: int,
+        uid: int,
+        gid: int,
+        size: int,
+        mtime_ns: int,
+        path: bytes,
+    ) -> None:
+        """Enter the member that was written last: the fields of an `IndexEntry`."""
+        path = escape(path)
+        shown = path if len(path) <= _PATH_BYTES_MAX else _NO_PATH
+        flag = FLAG_OF_KIND.get(kind, b"0")
+        numbers = (node, data_offset, mode, uid, gid, size, mtime_ns)
+        line = _LINE % (offset, length, hexlify(digest), flag, *numbers, shown)
+        self._lines.append(line)
         # A path that is left out counts all the same: whoever checks keeps it until the comment comes.
-        self._bytes += len(line) + len(path)
+        self._bytes += len(line) - len(shown) - 1 + len(path)
         if self._bytes > _LINES_BYTES:
             self.flush()
 

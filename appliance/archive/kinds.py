@@ -19,6 +19,9 @@ class Kind(enum.Enum):
     HARD_LINK = "hard link"
     UNKNOWN = "unknown"
 
+    # Members are compared by identity.  Enum's own is written in Python, and measurable with small files.
+    __hash__ = object.__hash__
+
 
 FLAG_OF_KIND = {
     Kind.FILE: b"0",

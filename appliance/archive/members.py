@@ -3,10 +3,11 @@
 import errno
 import os
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from appliance.archive.encode import MemberEncoder
-from appliance.archive.index import IndexEntry, IndexWriter
+from appliance.archive.index import IndexWriter
 from appliance.archive.kinds import DUMPDIR_FLAG, FLAG_OF_KIND, Kind
 from appliance.archive.numbers import Numbers, Place
 from appliance.archive.part import Entry, Observer, PartResult, history_path
@@ -133,26 +134,31 @@ class PartStream:
 
         Exactly the announced bytes follow the header, whatever becomes of the file meanwhile.
         """
+        stage = self._stage
         size = status.st_size
-        offset = self._stage.offset
-        extents = [(0, size)]
+        offset = stage.offset
+        extents = None
         sparse_map = b""
         stored = size
         if status.st_blocks * BLOCK < size:
             extents = data_extents(descriptor, size)
-            if extents != [(0, size)]:
+            if extents == [(0, size)]:
+                extents = None
+            else:
                 sparse_map = encode_map(extents, size)
                 stored = len(sparse_map) + sum(length for _, length in extents)
                 records += b"".join(record(*pair) for pair in sparse_records(size))
-        headers = self._encoder.encode(offset, member_name(path), b"0", status, size=stored, records=records)
-        self._stage.begin_sum()
-        self._stage.put(headers)
-        self._stage.put(sparse_map)
+        headers = self._encoder.encode(offset, path[1:], b"0", status, size=stored, records=records)
+        stage.begin_sum()
+        stage.put(headers)
+        if sparse_map:
+            stage.put(sparse_map)
         node = self._enter(path, Kind.FILE, status, place, offset)
-        is_whole = self._data(path, descriptor, extents)
-        self._stage.put_zeros(padding(stored))
+        is_whole = self._data(path, descriptor, ((0, size),) if extents is None else extents)
+        if stored % BLOCK:
+            stage.put_zeros(padding(stored))
         self._register(path, Kind.FILE, status, node, offset, offset)
-        if len(extents) > EXTENTS_MAX:
+        if extents is not None and len(extents) > EXTENTS_MAX:
             self.problem(path, f"has more than {EXTENTS_MAX} holes; the rest are saved as zeros")
         if size:
             after = os.fstat(descriptor)
@@ -160,7 +166,7 @@ class PartStream:
                 self.problem(path, "changed while it was read")
         return is_whole
 
-    def _data(self, path: bytes, descriptor: int, extents: list[tuple[int, int]]) -> bool:
+    def _data(self, path: bytes, descriptor: int, extents: Sequence[tuple[int, int]]) -> bool:
         """Copy the stretches of a file; what is missing at its end, or cannot be read, becomes zeros."""
         stage = self._stage
         missing = 0
@@ -168,7 +174,8 @@ class PartStream:
         for start, length in extents:
             end = stage.offset + length
             try:
-                stage.fill(descriptor, start, length)
+                if stage.fill(descriptor, start, length) == length:
+                    continue
             except OSError as error:
                 why = f"cannot be read: {error.strerror}"
             lost = end - stage.offset
@@ -194,22 +201,19 @@ class PartStream:
     ) -> None:
         """Enter the member that began at `offset`, and is whole now, in the index."""
         digest = self._stage.end_sum()
-        length = self._stage.offset - offset
         self._index.add(
-            IndexEntry(
-                offset,
-                length,
-                digest,
-                kind,
-                node,
-                data_offset,
-                stat.S_IMODE(status.st_mode),
-                status.st_uid,
-                status.st_gid,
-                status.st_size,
-                status.st_mtime_ns,
-                path,
-            )
+            offset,
+            self._stage.offset - offset,
+            digest,
+            kind,
+            node,
+            data_offset,
+            stat.S_IMODE(status.st_mode),
+            status.st_uid,
+            status.st_gid,
+            status.st_size,
+            status.st_mtime_ns,
+            path,
         )
 
     def _tell(
@@ -226,6 +230,5 @@ class PartStream:
         self._files += 1
         relative = history_path(path, self._backup_root)
         name = relative[relative.rfind(b"/") + 1 :]
-        self._observer.entry(
-            Entry(relative, name, node, place.parent, offset, status, kind, place.number, told)
-        )
+        number, parent = place
+        self._observer.entry(Entry(relative, name, node, parent, offset, status, kind, number, told))

@@ -3,11 +3,12 @@ r"""pax extended header records: ``"%d %s=%s\n" % (length, keyword, value)``.
 Source: POSIX.1-2017, pax, "pax Extended Header".  Values are bytes here: SCHILY.xattr values are binary.
 """
 
+import functools
 import re
 import zlib
 
 from appliance.archive.errors import DamagedArchiveError
-from appliance.archive.ustar import encode_header, padding
+from appliance.archive.ustar import CHECKSUM_END, CHECKSUM_START, encode_header, padding
 
 __all__ = [
     "RECORDS_BYTES_MAX",
@@ -36,11 +37,16 @@ _DIGITS_MAX = 20  # a 64-bit number has at most 20 decimal digits
 
 def record(keyword: bytes, value: bytes) -> bytes:
     """Return one record; its length field counts itself."""
-    rest = len(keyword) + len(value) + 3
+    return b"%d %b=%b\n" % (_length(len(keyword) + len(value) + 3), keyword, value)
+
+
+def _length(rest: int) -> int:
+    """Return the length of a record whose length field is not counted in `rest`."""
+    if 9 <= rest < 98:
+        return rest + 2
     length = rest + len(b"%d" % rest)
-    if len(b"%d" % length) + rest != length:  # the length's own digits carried over, as 99 -> 101
-        length += 1
-    return b"%d %b=%b\n" % (length, keyword, value)
+    # The length's own digits may carry over, as 99 -> 101.
+    return length if len(b"%d" % length) + rest == length else length + 1
 
 
 def parse_records(body: bytes, offset: int) -> dict[bytes, bytes]:
@@ -65,6 +71,7 @@ def parse_records(body: bytes, offset: int) -> dict[bytes, bytes]:
 _GUARD = b"crc32 "
 _GUARD_BYTES = len(record(b"comment", _GUARD + b"00000000"))
 _GUARD_START = b"%d comment=%b" % (_GUARD_BYTES, _GUARD)
+_GUARD_FORM = b"%b" + _GUARD_START + b"%08x\n"
 
 
 def guarded(records: bytes, long_headers: bytes = b"") -> bytes:
@@ -73,7 +80,7 @@ def guarded(records: bytes, long_headers: bytes = b"") -> bytes:
     The checksum of a member comes after it.  This one is there before anything is done with a name or a size
     in which a bit is flipped.  ustar blocks have a checksum of their own.
     """
-    return records + record(b"comment", b"%b%08x" % (_GUARD, zlib.crc32(long_headers, zlib.crc32(records))))
+    return _GUARD_FORM % (records, zlib.crc32(long_headers, zlib.crc32(records)))
 
 
 def is_intact(records: bytes, long_headers: bytes) -> bool:
@@ -145,8 +152,26 @@ def extended_header(job: bytes, offset: int, records: bytes) -> bytes:
     its way can tell a header of this image from one inside a saved tar file.
     """
     size = len(records)
-    name = b"./PaxHeaders/spanreel-%b-%d" % (job, offset)
-    return b"%b%b%b" % (encode_header(name, b"x", size), records, bytes(padding(size)))
+    digits = b"%d" % offset
+    name, between, total, rest = _frame(job, len(digits), size)
+    # Headers of one job whose bodies have one size differ in the offset and, by its digits, in the checksum.
+    return b"%b%b%b%06o\0 %b%b" % (
+        name,
+        digits,
+        between,
+        total + sum(digits),
+        rest,
+        records.ljust(size + padding(size), b"\0"),
+    )
+
+
+@functools.lru_cache(256)
+def _frame(job: bytes, digits: int, size: int) -> tuple[bytes, bytes, int, bytes]:
+    """Return the block around an offset of so many digits: before, behind, checksum without it, the rest."""
+    name = b"./PaxHeaders/spanreel-%b-" % job
+    block = encode_header(name + bytes(digits), b"x", size)
+    checksum = int(block[CHECKSUM_START : CHECKSUM_START + 6], 8)
+    return name, block[len(name) + digits : CHECKSUM_START], checksum, block[CHECKSUM_END:]
 
 
 def global_record(name: bytes, records: bytes) -> bytes:

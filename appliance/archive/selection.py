@@ -52,6 +52,7 @@ class Selection:
             raise ArchiveUsageError("EXCLUDE names the whole of the backup")
         self._names = _matcher(names[0] for names, is_path in steps if not is_path)
         self._paths = _matcher(b"/" + b"/".join(names) for names, is_path in steps if is_path)
+        self.has_excludes = bool(items)
         self.matched: set[int] = set()
         self.limited = bool(files)
         wanted = [_steps(value, "FILES") for value in files]

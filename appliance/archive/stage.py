@@ -40,7 +40,8 @@ class Stage:
         self._used = 0
         self._sent = start
         self._sum: Checksum | None = None
-        self._summed = 0  # bytes of the buffer that `_sum` has
+        self._is_summing = False
+        self._summed = 0  # bytes of the buffer that the checksum has, or begins behind
 
     @property
     def offset(self) -> int:
@@ -49,24 +50,29 @@ class Stage:
 
     def begin_sum(self) -> None:
         """Begin a checksum with the next byte."""
-        self._sum = checksum()
+        self._is_summing = True
         self._summed = self._used
 
     def end_sum(self) -> bytes:
         """Return the checksum of all bytes since `begin_sum`."""
-        assert self._sum is not None, "a checksum was begun"
-        self._sum.update(self._view[self._summed : self._used])
-        digest = self._sum.digest()[:CHECKSUM_BYTES]
-        self._sum = None
-        return digest
+        assert self._is_summing, "a checksum was begun"
+        self._is_summing = False
+        rest = self._view[self._summed : self._used]
+        total, self._sum = self._sum, None
+        if total is None:
+            # A small member is in the buffer as a whole: one call for all of it.
+            return checksum(rest).digest()[:CHECKSUM_BYTES]
+        total.update(rest)
+        return total.digest()[:CHECKSUM_BYTES]
 
     def flush(self) -> None:
         """Send what is gathered."""
         if self._stop():
             raise StoppedError("stopped on request")
         if self._used:
-            if self._sum is not None:
+            if self._is_summing:
                 # Once per buffer, over what is in the cache already: 1 MiB a call.
+                self._sum = self._sum or checksum()
                 self._sum.update(self._view[self._summed : self._used])
                 self._summed = 0
             try:
@@ -107,6 +113,15 @@ class Stage:
         """
         start = position
         end = position + count
+        if not count:
+            return 0
+        if self._used + count < STAGE_BYTES:
+            # A small file, mostly with all that was announced of it.
+            got = os.preadv(descriptor, [self._view[self._used : self._used + count]], position)
+            self._used += got
+            if got == count:
+                return got
+            position += got
         while position < end:
             room = self._view[self._used : self._used + end - position]
             got = os.preadv(descriptor, [room], position)

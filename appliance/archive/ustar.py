@@ -4,6 +4,7 @@ Source: POSIX.1-2017, pax, "ustar Interchange Format"; GNU tar manual, "Basic Ta
 base-256 numbers and the `L` and `K` headers.
 """
 
+import functools
 import struct
 import zlib
 
@@ -12,6 +13,8 @@ from appliance.archive.errors import DamagedArchiveError
 __all__ = [
     "BLOCK",
     "CHECKSUM",
+    "CHECKSUM_END",
+    "CHECKSUM_START",
     "DEVICE_MAJOR",
     "DEVICE_MINOR",
     "GID",
@@ -21,6 +24,7 @@ __all__ = [
     "MODE",
     "MTIME",
     "NAME",
+    "NAME_BYTES",
     "OCTAL_ID_MAX",
     "OCTAL_SIZE_MAX",
     "POSIX_MAGIC",
@@ -41,18 +45,21 @@ BLOCK = 512  # every header and every body is a multiple of this (POSIX: "logica
 ZERO_BLOCK = bytes(BLOCK)
 
 # The layout, in order; the constants below index what `parse_header` returns.
-_LAYOUT = struct.Struct("100s8s8s8s12s12s8sc100s6s2s32s32s8s8s155s12x")
+_BACK = struct.Struct("c100s6s2s32s32s8s8s155s12x")
+_LAYOUT = struct.Struct("100s8s8s8s12s12s8s" + _BACK.format)
 NAME, MODE, UID, GID, SIZE, MTIME, CHECKSUM, TYPE, LINK, MAGIC = range(10)
 _VERSION, _UNAME, _GNAME, DEVICE_MAJOR, DEVICE_MINOR, PREFIX = range(10, 16)
 
-_NAME_BYTES = 100
+NAME_BYTES = 100
 _PREFIX_BYTES = 155
-_CHECKSUM_START = 148
-_CHECKSUM_END = 156
 _HALF = 256
 
 POSIX_MAGIC = b"ustar\x0000"  # with the version
 GNU_MAGIC = b"ustar  \0"  # what GNU tar asks of a `D` header; there is no prefix then
+
+# Where a block has its checksum: six octal digits, a NUL and a space.
+CHECKSUM_START = 148
+CHECKSUM_END = 156
 
 OCTAL_ID_MAX = 0o7777777  # seven octal digits and a NUL: user, group, device numbers
 OCTAL_SIZE_MAX = 0o77777777777  # eleven: sizes and times
@@ -91,25 +98,31 @@ def encode_header(
     `owner` is (uid, gid, user name, group name), the numbers already octal: callers cache them, one
     tuple per user.  `size` and `mtime` must fit their fields (`OCTAL_SIZE_MAX`); names are cut to theirs.
     """
-    block = _LAYOUT.pack(
-        name,
-        b"%07o" % mode,
-        owner[0],
-        owner[1],
-        b"%011o" % size,
-        b"%011o" % mtime,
-        b"        ",
-        flag,
-        link,
-        magic[:6],
-        magic[6:],
-        owner[2],
-        owner[3],
-        b"%07o" % device[0],
-        b"%07o" % device[1],
-        prefix,
-    )
-    return b"%b%06o\0 %b" % (block[:_CHECKSUM_START], _byte_sum(block), block[_CHECKSUM_END:])
+    uid, gid, user, group = owner
+    name = name[:NAME_BYTES].ljust(NAME_BYTES, b"\0")
+    front = b"%b%07o\0%b\0%b\0%011o\0%011o\0" % (name, mode, uid, gid, size, mtime)
+    back, total = _back(flag, link, user, group, device, prefix, magic)
+    # The sum of the front's 148 bytes stays below Adler-32's modulus (see `_byte_sum`).
+    return b"%b%06o\0 %b" % (front, (zlib.adler32(front) & 0xFFFF) - 1 + total, back)
+
+
+@functools.lru_cache(1024)
+def _back(
+    flag: bytes,
+    link: bytes,
+    user: bytes,
+    group: bytes,
+    device: tuple[int, int],
+    prefix: bytes,
+    magic: bytes,
+) -> tuple[bytes, int]:
+    """Return what follows a header's checksum, and its share of it: most files of a directory have the same.
+
+    The share holds the eight spaces that stand for the checksum itself (POSIX).
+    """
+    fields = (flag, link, magic[:6], magic[6:], user, group, b"%07o" % device[0], b"%07o" % device[1], prefix)
+    back = _BACK.pack(*fields)
+    return back, sum(back) + 8 * 0x20
 
 
 def long_header(flag: bytes, name: bytes) -> bytes:
@@ -120,9 +133,9 @@ def long_header(flag: bytes, name: bytes) -> bytes:
 
 def split_name(name: bytes) -> tuple[bytes, bytes] | None:
     """Split `name` into the ustar fields (prefix, name), or return None where it does not fit."""
-    if len(name) <= _NAME_BYTES:
+    if len(name) <= NAME_BYTES:
         return b"", name
-    cut = name.find(b"/", len(name) - _NAME_BYTES - 1)
+    cut = name.find(b"/", len(name) - NAME_BYTES - 1)
     if 0 < cut <= _PREFIX_BYTES and cut < len(name) - 1:
         return name[:cut], name[cut + 1 :]
     return None

@@ -329,14 +329,16 @@ class _Walk:
             one = self._levels[number]
             if one.pending is not None:
                 member, one.pending = one.pending, None
-                self._write_member(one, member, self._levels[number - 1])
-        self._write_member(level, pending, self._levels[-1] if self._levels else None)
+                self._write_member(one, None, member, self._levels[number - 1])
+        above = self._levels[-1] if self._levels else None
+        self._write_member(level, level.descriptor, pending, above)
 
-    def _write_member(self, level: _Level, pending: _Pending, above: _Level | None) -> None:
-        """Tell a directory's names and write its member."""
+    def _write_member(
+        self, level: _Level, descriptor: int | None, pending: _Pending, above: _Level | None
+    ) -> None:
+        """Tell a directory's names and write its member; `descriptor` None if none of them follows."""
         path, status = level.path, pending.status
         place = self._place(path, above, pending.rank)
-        descriptor = level.descriptor if level not in self._levels else None
         numbers = self._lister.tell(path, place, descriptor, pending.below, pending.others)
         level.node = place.number
         level.first = numbers[len(pending.others)]
@@ -422,7 +424,7 @@ class _Walk:
         """Return the records of an inode's attributes; what cannot be read is a problem, not an end."""
         try:
             records = attribute_records(where, follow_symlinks)
-            if len(records) <= ATTRIBUTES_BYTES_MAX:
+            if not records or len(records) <= ATTRIBUTES_BYTES_MAX:
                 return records
             raise ValueError(f"more than {ATTRIBUTES_BYTES_MAX} bytes")
         except (OSError, ValueError) as error:

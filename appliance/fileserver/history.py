@@ -6,22 +6,24 @@ ADD_NODE leaves after the run that lists it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 
 from appliance.archive.kinds import Kind
 from appliance.archive.part import Entry
 from appliance.fileserver.environment import HistoryForm
 from appliance.ndmp import messages as m
-from appliance.ndmp.enums import FileStatUnsupported, FileType, FsType, LogType
+from appliance.ndmp.declare import CODES
+from appliance.ndmp.enums import FileType, LogType
+from appliance.ndmp.fhcoding import Attributes, dir_entry, file_entry, node_entry, post_body
 from appliance.ndmp.session import Poster
-from appliance.ndmp.types import FileName, FileStat
 from appliance.text import show_path
 
 BATCH = 512
 """Entries in one message.  Filers send 4,096 (a filer's transcript); fewer reach the catalogue sooner."""
 
-_U32_MAX = 0xFFFFFFFF
+_ADD_FILE, _ADD_DIR, _ADD_NODE = (
+    CODES[post][1] for post in (m.FhAddFilePost, m.FhAddDirPost, m.FhAddNodePost)
+)
 
 FILE_TYPES = {
     Kind.DIRECTORY: FileType.DIR,
@@ -40,27 +42,27 @@ class History:
     def __init__(self, poster: Poster, form: HistoryForm) -> None:
         self._poster = poster
         self._form = form
-        self._files: list[m.FhFile] = []
-        self._dirs: list[m.FhDir] = []
-        self._nodes: list[m.FhNode] = []
+        # Entries as they go on the wire.
+        self._files: list[bytes] = []
+        self._dirs: list[bytes] = []
+        self._nodes: list[bytes] = []
 
     def listing(self, node: int, parent: int, names: Iterable[tuple[bytes, int]], /) -> None:
         """A directory is about to be written."""
         if self._form is not HistoryForm.NODE:
             return
         dirs = self._dirs
-        dirs.append(m.FhDir((FileName(b"."),), node, node))
-        dirs.append(m.FhDir((FileName(b".."),), parent, node))
+        dirs.append(dir_entry(b".", node, node))
+        dirs.append(dir_entry(b"..", parent, node))
         for name, number in names:
-            dirs.append(m.FhDir((FileName(name),), number, node))
+            dirs.append(dir_entry(name, number, node))
             if len(dirs) >= BATCH:
                 self._flush_dirs()
 
     def entry(self, entry: Entry, /) -> None:
         """One name is in the stream."""
         if self._form is HistoryForm.FILE:
-            file = m.FhFile((FileName(entry.path),), (file_stat(entry),), entry.node, entry.offset)
-            self._files.append(file)
+            self._files.append(file_entry(entry.path, _attributes(entry), entry.node, entry.offset))
             if len(self._files) >= BATCH:
                 self.flush()
         elif self._form is HistoryForm.NODE:
@@ -68,7 +70,7 @@ class History:
 
     def _node(self, entry: Entry) -> None:
         if not entry.told:
-            self._nodes.append(m.FhNode((file_stat(entry),), entry.listed, entry.offset))
+            self._nodes.append(node_entry(_attributes(entry), entry.listed, entry.offset))
             if len(self._nodes) >= BATCH:
                 self.flush()
         elif entry.listed != entry.node:
@@ -86,31 +88,26 @@ class History:
         """Send what waits: names before the nodes that they name."""
         self._flush_dirs()
         if self._nodes:
-            self._poster.post(m.FhAddNodePost(tuple(self._nodes)))
+            self._poster.raw_post(_ADD_NODE, post_body(self._nodes))
             self._nodes.clear()
         if self._files:
-            self._poster.post(m.FhAddFilePost(tuple(self._files)))
+            self._poster.raw_post(_ADD_FILE, post_body(self._files))
             self._files.clear()
 
     def _flush_dirs(self) -> None:
         if self._dirs:
-            self._poster.post(m.FhAddDirPost(tuple(self._dirs)))
+            self._poster.raw_post(_ADD_DIR, post_body(self._dirs))
             self._dirs.clear()
 
 
-def file_stat(entry: Entry) -> FileStat:
-    """The attributes that file history carries: whole seconds, 32 bits, mode bits without the type."""
-    status: os.stat_result = entry.stat
-    return FileStat(
-        int(FileStatUnsupported.ATIME | FileStatUnsupported.CTIME),
-        FsType.UNIX,
+def _attributes(entry: Entry) -> Attributes:
+    status = entry.stat
+    return Attributes(
         FILE_TYPES.get(entry.kind, FileType.OTHER),
-        min(max(int(status.st_mtime), 0), _U32_MAX),
-        0,
-        0,
-        status.st_uid & _U32_MAX,
-        status.st_gid & _U32_MAX,
+        int(status.st_mtime),
+        status.st_uid,
+        status.st_gid,
         status.st_mode & 0o7777,
         status.st_size,
-        min(status.st_nlink, _U32_MAX),
+        status.st_nlink,
     )

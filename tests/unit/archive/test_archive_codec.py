@@ -226,3 +226,14 @@ def test_job_names_that_do_not_fit_a_header_name(job: str) -> None:
     """A job that could not be found again in header names is refused before anything is written."""
     with pytest.raises(ArchiveUsageError):
         check_job(job)
+
+
+@given(st.binary(max_size=150), st.integers(0, 2**62), st.binary(max_size=1200))
+def test_an_extended_header_is_a_plain_one(job: bytes, offset: int, records: bytes) -> None:
+    """What is kept from one header to the next changes none of its bytes."""
+    job = b"j" + job.hex()[:50].encode()
+    header = pax.extended_header(job, offset, records)
+    name = b"./PaxHeaders/spanreel-%b-%d" % (job, offset)
+    assert header[: ustar.BLOCK] == ustar.encode_header(name, b"x", len(records))
+    assert header[ustar.BLOCK :] == records + bytes(ustar.padding(len(records)))
+    ustar.parse_header(header[: ustar.BLOCK], 0)

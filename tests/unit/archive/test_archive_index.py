@@ -42,7 +42,7 @@ def written(*entries: IndexEntry) -> bytes:
     stage = Stage(out.extend)
     index = IndexWriter("job1", stage)
     for each in entries:
-        index.add(each)
+        index.add(*each)
     index.flush()
     stage.flush()
     return bytes(out) + bytes(1024)

@@ -1,0 +1,53 @@
+"""File history coded directly against its declared structures."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.ndmp import messages as m
+from appliance.ndmp.enums import FileStatUnsupported, FileType, FsType
+from appliance.ndmp.fhcoding import Attributes, dir_entry, file_entry, node_entry, post_body
+from appliance.ndmp.messages.fh import FhDir, FhFile, FhNode
+from appliance.ndmp.types import FileName, FileStat
+
+U32 = st.integers(0, 2**32 - 1)
+U64 = st.integers(0, 2**64 - 1)
+NAMES = st.binary(max_size=40)
+ATTRIBUTES = st.builds(Attributes, st.sampled_from(FileType), U32, U32, U32, st.integers(0, 0o7777), U64, U32)
+
+
+def declared(stat: Attributes) -> FileStat:
+    """The structure that says the same."""
+    unsupported = int(FileStatUnsupported.ATIME | FileStatUnsupported.CTIME)
+    ftype, mtime, owner, group, fattr, size, links = stat
+    return FileStat(unsupported, FsType.UNIX, FileType(ftype), mtime, 0, 0, owner, group, fattr, size, links)
+
+
+@given(st.lists(st.tuples(NAMES, ATTRIBUTES, U64, U64), max_size=4))
+def test_file_form(entries: list[tuple[bytes, Attributes, int, int]]) -> None:
+    """Names of any length and numbers up to their fields' ends are the bytes that the declaration makes."""
+    files = tuple(FhFile((FileName(name),), (declared(stat),), node, at) for name, stat, node, at in entries)
+    assert post_body([file_entry(*entry) for entry in entries]) == m.FhAddFilePost(files).to_bytes()
+
+
+@given(st.lists(st.tuples(NAMES, U64, U64), max_size=4))
+def test_names_of_node_form(entries: list[tuple[bytes, int, int]]) -> None:
+    """Likewise the names of a directory."""
+    dirs = tuple(FhDir((FileName(name),), node, parent) for name, node, parent in entries)
+    assert post_body([dir_entry(*entry) for entry in entries]) == m.FhAddDirPost(dirs).to_bytes()
+
+
+@given(st.lists(st.tuples(ATTRIBUTES, U64, U64), max_size=4))
+def test_nodes_of_node_form(entries: list[tuple[Attributes, int, int]]) -> None:
+    """Likewise the nodes."""
+    nodes = tuple(FhNode((declared(stat),), node, at) for stat, node, at in entries)
+    assert post_body([node_entry(*entry) for entry in entries]) == m.FhAddNodePost(nodes).to_bytes()
+
+
+def test_numbers_beyond_their_fields() -> None:
+    """Times before 1970 and after 2106, and a host of links, become the nearest that the fields hold."""
+    early = Attributes(FileType.REG, -5, 2**32 + 1, 0, 0o644, 1, 2**40)
+    late = early._replace(mtime=2**40)
+    assert node_entry(early, 1, 1) == node_entry(early._replace(mtime=0, owner=1, links=2**32 - 1), 1, 1)
+    assert node_entry(late, 1, 1) == node_entry(late._replace(mtime=2**32 - 1), 1, 1)
