@@ -25,8 +25,10 @@ from appliance.archive.members import PartStream
 from appliance.archive.numbers import Numbers, Place
 from appliance.archive.part import Observer, PartRequest, PartResult
 from appliance.archive.pax import RECORDS_BYTES_MAX
+from appliance.archive.protected import ProtectedFiles
 from appliance.archive.reader import LONG_NAME_BYTES_MAX
 from appliance.archive.stage import Sink, Stage
+from appliance.archive.statx import MOUNT_ROOT, Statx
 from appliance.archive.structure import Structure
 
 __all__ = ["write_directories", "write_part"]
@@ -121,6 +123,8 @@ class _Walk:
             self._numbers,
         )
         self._lister = Lister(request, self._numbers, self.members, observer)
+        self._protected = ProtectedFiles(self.members.note)
+        self._statx = Statx()
         self._observer = observer
         self._request = request
         self._stop = stop
@@ -168,6 +172,9 @@ class _Walk:
         finally:
             os.close(parent)
         self._descend()
+        self._protected.end(path)
+        if self._lister.marked is not None:
+            self.members.note(path, str(self._lister.marked))
 
     def _descend(self) -> None:
         """Work off the directories on the way down until none is left."""
@@ -245,12 +252,14 @@ class _Walk:
             status = os.fstat(descriptor)
             below: list[bytes] = []
             others: list[Name] = []
-            if status.st_dev == self._device:
+            is_mounted = self._is_mounted(descriptor, status)
+            if not is_mounted:
                 below, others = self._lister.names(path, descriptor, whole)
+                self._protected.look(descriptor, path)
             numbers = self._lister.tell(path, place, descriptor, below, others)
             self.members.add(path, Kind.DIRECTORY, status, place, self._records(path, descriptor))
-            if status.st_dev != self._device:
-                self.members.problem(path, "a mount point; what is mounted there is not saved")
+            if is_mounted:
+                self.members.problem(path, "a mount point or subvolume; what is in it is not saved")
         except BaseException:
             os.close(descriptor)
             raise
@@ -263,6 +272,15 @@ class _Walk:
             self._entry(
                 descriptor, other.name, base + other.name, other.is_regular, Place(number, place.number)
             )
+
+    def _is_mounted(self, descriptor: int, status: os.stat_result) -> bool:
+        """Whether a directory below the one that the part begins at is another file system.
+
+        That is also what is bound there from the same one: it belongs to another place.
+        """
+        return status.st_dev != self._device or (
+            bool(self._levels) and bool(self._statx.attributes(descriptor) & MOUNT_ROOT)
+        )
 
     def _open(self, name: bytes, flags: int, parent: int) -> int:
         """Open without touching the access time where that is allowed."""
@@ -306,7 +324,9 @@ class _Walk:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 self.members.problem(path, "changed its type while it was read; not saved")
-            elif status.st_nlink == 1 or not self.members.add_link(path, Kind.FILE, status, place):
+                return
+            if status.st_nlink == 1 or not self.members.add_link(path, Kind.FILE, status, place):
+                self._protected.look(descriptor, path)
                 self.members.add_file(path, status, place, self._records(path, descriptor), descriptor)
         finally:
             os.close(descriptor)
@@ -317,9 +337,11 @@ class _Walk:
         kind = kind_of_mode(status.st_mode)
         if kind not in FLAG_OF_KIND or kind in (Kind.FILE, Kind.DIRECTORY):
             # POSIX has no member for a socket; the others changed their type since they were listed.
-            self.members.problem(
-                path, "a socket; not saved" if kind is Kind.SOCKET else "changed its type; not saved"
-            )
+            if kind is Kind.SOCKET:
+                # It means nothing without the program that listens, which makes a new one.
+                self.members.note(path, "a socket; not saved")
+            else:
+                self.members.problem(path, "changed its type; not saved")
             return
         if status.st_nlink > 1 and self.members.add_link(path, kind, status, place):
             return
