@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from appliance.archive.markers import CACHE_TAG, MarkedNames
 from appliance.archive.members import PartStream
 from appliance.archive.numbers import Numbers, Place, repeated
 from appliance.archive.part import Observer, PartRequest, history_path
@@ -34,6 +35,8 @@ class Lister:
     ) -> None:
         """Raises ArchiveUsageError for patterns that cannot be meant."""
         self.selection = Selection(request.exclude, request.files)
+        # None: no name is looked at twice.
+        self.marked = MarkedNames(request.markers) if request.markers else None
         self._backup_root = request.backup_root
         self._numbers = numbers
         self._members = members
@@ -106,6 +109,8 @@ class Lister:
                         others.append(Name(name, entry.is_file(follow_symlinks=False), entry.inode()))
         except OSError as error:
             self._members.problem(path, f"cannot be listed to its end: {error.strerror}")
+        if self.marked is not None:
+            below, others = _unmarked(self.marked, descriptor, below, others)
         below.sort(reverse=True)
         others.sort()
         return below, others
@@ -180,3 +185,15 @@ class Lister:
 
     def _relative(self, path: bytes) -> bytes:
         return history_path(path, self._backup_root)
+
+
+def _unmarked(
+    marked: MarkedNames, directory: int, below: list[bytes], others: list[Name]
+) -> tuple[list[bytes], list[Name]]:
+    """Return what of a directory's names is left when users' marks are honoured."""
+    if marked.is_cache(directory):
+        return [], [other for other in others if other.name == CACHE_TAG]
+    return (
+        [name for name in below if not marked.is_nodump(directory, name)],
+        [other for other in others if not (other.is_regular and marked.is_nodump(directory, other.name))],
+    )

@@ -78,6 +78,10 @@ class PartStream:
         self._problems += 1
         self._observer.problem(history_path(path, self._backup_root), text)
 
+    def note(self, path: bytes, text: str) -> None:
+        """Tell of a global path what is no problem."""
+        self._observer.note(history_path(path, self._backup_root), text)
+
     def failed(self, path: bytes, error: OSError) -> None:
         """Report that something is left out because of `error`."""
         vanished = error.errno in (errno.ENOENT, errno.ESTALE)

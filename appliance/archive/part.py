@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from appliance.archive.kinds import Kind
+from appliance.archive.markers import NO_MARKERS, Markers
 
 __all__ = ["Entry", "Observer", "PartRequest", "PartResult", "history_path"]
 
@@ -19,6 +20,7 @@ class PartRequest:
     - `start`: what to save, a path relative to `root`; empty for all of it; a file is fine.
     - `skip`: global paths that are neither written nor entered: junctions, whose owners write them.
     - `exclude`, `files`: the values of EXCLUDE and FILES (selection.py).
+    - `markers`: which marks of users are honoured (markers.py).
     - `backup_root`: the global path the backup is made of; file history paths are relative to it.
     - `stream_offset`, `node_base`, `parent_node`: offset in the image of the part's first byte, the first
       free node number, and the number of the directory above `start`, or of `start` itself at the top.
@@ -34,6 +36,7 @@ class PartRequest:
     skip: frozenset[bytes] = frozenset()
     exclude: tuple[bytes, ...] = ()
     files: tuple[bytes, ...] = ()
+    markers: Markers = NO_MARKERS
     backup_root: bytes = b"/"
     stream_offset: int = 0
     node_base: int = 2
@@ -92,6 +95,9 @@ class Observer(Protocol):
 
     def problem(self, path: bytes, text: str, /) -> None:
         """Something could not be saved as it is; `path` as in `Entry`, `text` one line for people."""
+
+    def note(self, path: bytes, text: str, /) -> None:
+        """What is worth a line, but is as it should be; it makes the job none with problems."""
 
 
 def history_path(path: bytes, backup_root: bytes) -> bytes:

@@ -30,8 +30,10 @@ from appliance.archive.moves import find_moves
 from appliance.archive.numbers import Numbers, Place
 from appliance.archive.part import Observer, PartRequest, PartResult
 from appliance.archive.pax import RECORDS_BYTES_MAX
+from appliance.archive.protected import ProtectedFiles
 from appliance.archive.reader import LONG_NAME_BYTES_MAX
 from appliance.archive.stage import Sink, Stage
+from appliance.archive.statx import MOUNT_ROOT, Statx
 from appliance.archive.structure import Structure
 
 __all__ = ["write_directories", "write_part"]
@@ -58,6 +60,7 @@ class _Pending(NamedTuple):
     records: bytes
     others: list[Name]
     below: list[bytes]
+    is_ours: bool
 
 
 @dataclass
@@ -158,6 +161,8 @@ class _Walk:
             self._numbers,
         )
         self._lister = Lister(request, self._numbers, self.members, observer)
+        self._protected = ProtectedFiles(self.members.note)
+        self._statx = Statx()
         self._observer = observer
         self._request = request
         self._stop = stop
@@ -206,6 +211,9 @@ class _Walk:
         finally:
             os.close(parent)
         self._descend()
+        self._protected.end(path)
+        if self._lister.marked is not None:
+            self.members.note(path, str(self._lister.marked))
 
     def _descend(self) -> None:
         """Work off the directories on the way down until none is left."""
@@ -283,6 +291,7 @@ class _Walk:
         try:
             level, pending = self._enter(descriptor, path, whole)
             if level.pending is None:
+                self._protected.look(descriptor, path)
                 self._write_directory(level, pending)
         except BaseException:
             os.close(descriptor)
@@ -301,11 +310,11 @@ class _Walk:
         status = os.fstat(descriptor)
         below: list[bytes] = []
         others: list[Name] = []
-        is_ours = status.st_dev == self._device
+        is_ours = not self._is_mounted(descriptor, status)
         if is_ours:
             below, others = self._lister.names(path, descriptor, whole)
         rank = 0 if above is None else above.begun
-        pending = _Pending(rank, status, self._records(path, descriptor), others, below[:])
+        pending = _Pending(rank, status, self._records(path, descriptor), others, below[:], is_ours)
         level = _Level(descriptor, (status.st_dev, status.st_ino), path, 0, below, 0, whole)
         if self._changes is not None:
             level.look = self._changes.look(
@@ -346,8 +355,8 @@ class _Walk:
         self.members.add(
             path, Kind.DIRECTORY, status, place, pending.records, dumpdir=self._dumpdir(level, pending)
         )
-        if status.st_dev != self._device:
-            self.members.problem(path, "a mount point; what is mounted there is not saved")
+        if not pending.is_ours:
+            self.members.problem(path, "a mount point or subvolume; what is in it is not saved")
 
     def _place(self, path: bytes, above: _Level | None, rank: int) -> Place:
         """The numbers of a name that lies in a directory whose names were told."""
@@ -411,6 +420,15 @@ class _Walk:
             if look is not None and status is not None:
                 look.keep(other.name, status)
 
+    def _is_mounted(self, descriptor: int, status: os.stat_result) -> bool:
+        """Whether a directory below the one that the part begins at is another file system.
+
+        That is also what is bound there from the same one: it belongs to another place.
+        """
+        return status.st_dev != self._device or (
+            bool(self._levels) and bool(self._statx.attributes(descriptor) & MOUNT_ROOT)
+        )
+
     def _open(self, name: bytes, flags: int, parent: int) -> int:
         """Open without touching the access time where that is allowed."""
         try:
@@ -458,6 +476,7 @@ class _Walk:
                 return None
             if status.st_nlink != 1 and self.members.add_link(path, Kind.FILE, status, place):
                 return status
+            self._protected.look(descriptor, path)
             records = self._records(path, descriptor)
             return status if self.members.add_file(path, status, place, records, descriptor) else None
         finally:
@@ -468,7 +487,8 @@ class _Walk:
         status = os.stat(name, dir_fd=parent, follow_symlinks=False)
         kind = kind_of_mode(status.st_mode)
         if kind is Kind.SOCKET:
-            self.members.problem(path, "a socket; not saved")  # POSIX has no member for it
+            # POSIX has no member for it.  It means nothing without the program that listens.
+            self.members.note(path, "a socket; not saved")
             return status
         if kind not in FLAG_OF_KIND or kind in (Kind.FILE, Kind.DIRECTORY):
             self.members.problem(path, "changed its type; not saved")

@@ -18,6 +18,7 @@ from appliance.backupserver.media import Image, Segment
 from appliance.backupserver.operation import Halts, Operation
 from appliance.backupserver.peers import Context, Peers, open_peers
 from appliance.backupserver.totals import Totals
+from appliance.backupserver.wanted import EVERYTHING, Wanted
 from appliance.errors import JobError, SpanreelError
 from appliance.ndmp import messages as m
 from appliance.ndmp.enums import ALL_ONES, DataHaltReason, ErrorCode, MoverMode, MoverPauseReason
@@ -44,6 +45,7 @@ class Request:
     entry: str
     level: int = 0
     butype: bytes = BUTYPE
+    wanted: Wanted = EVERYTHING
 
 
 def without_nested(paths: Sequence[bytes]) -> tuple[bytes, ...]:
@@ -163,6 +165,7 @@ class Writing(Operation):
         self._job = str(job)
         self._level = request.level
         self._butype = request.butype
+        self._wanted = request.wanted
         self._segment: Segment | None = None
         self._polls = 0
 
@@ -196,6 +199,7 @@ class Writing(Operation):
             (b"HIST", HISTORY_FORMS[self._butype]),
             (b"LEVEL", str(self._level).encode()),
             (b"UPDATE", b"y"),
+            *self._wanted.variables(),
         ]
         media.set_environment(self._catalogue, self._image, values)
         environment = tuple(Pval(name, value) for name, value in values)

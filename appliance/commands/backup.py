@@ -9,8 +9,9 @@ import click
 from appliance.backupserver import backup as dma
 from appliance.backupserver.jobs import Job
 from appliance.backupserver.progress import show_size
+from appliance.backupserver.wanted import Wanted
 from appliance.commands._jobs import entry_server, job_context
-from appliance.commands._options import GlobalPath, config_option, echo_json, json_option
+from appliance.commands._options import BytesPath, GlobalPath, config_option, echo_json, json_option
 from appliance.config import BackupServer
 from appliance.errors import ExitCode
 from appliance.text import show_path
@@ -36,6 +37,25 @@ LEVEL_MAX = 9
     show_default=True,
     help="Backup type: both make the same image; dump's file history comes by directory and inode.",
 )
+@click.option(
+    "--exclude",
+    multiple=True,
+    metavar="PATTERN",
+    type=BytesPath(),
+    help="Leave out what matches: a name anywhere, or a path from PATH if it has a slash. "
+    "`*` is any bytes but a slash, a comma separates patterns. Repeatable.",
+)
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="PATTERN",
+    type=BytesPath(),
+    help="Save only what matches this path from PATH, with all below it. Repeatable.",
+)
+@click.option(
+    "--skip-caches", is_flag=True, help="Leave out what is in directories tagged with CACHEDIR.TAG."
+)
+@click.option("--skip-nodump", is_flag=True, help="Leave out files and directories with the nodump flag.")
 @click.option("--entry", metavar="NAME", help="File server to ask, instead of backup_server.entry.")
 @json_option
 @config_option
@@ -43,6 +63,10 @@ def backup(
     paths: tuple[bytes, ...],
     level: int,
     butype: str,
+    exclude: tuple[bytes, ...],
+    only: tuple[bytes, ...],
+    skip_caches: bool,
+    skip_nodump: bool,
     entry: str | None,
     as_json: bool,
     config_file: Path,
@@ -55,6 +79,7 @@ def backup(
     Example:
       spanreel backup /
       spanreel backup /projects /home --entry fs2 --json
+      spanreel backup /home --exclude '*.iso,/*/Downloads' --skip-caches
     """
     with job_context(config_file) as context:
         settings = context.config.section(BackupServer)
@@ -63,7 +88,8 @@ def backup(
         for path in paths:
             if path not in wanted:
                 context.screen.note(f"{show_path(path)} is part of another path given")
-        job = dma.run(context, dma.Request(wanted, server, level, butype.encode()))
+        selected = Wanted(exclude, only, skip_caches, skip_nodump)
+        job = dma.run(context, dma.Request(wanted, server, level, butype.encode(), selected))
     if as_json:
         echo_json(job.document())
     else:

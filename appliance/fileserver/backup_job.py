@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from appliance import feeds
 from appliance.archive.errors import SinkError
 from appliance.archive.frame import END_OF_ARCHIVE, PartSummary, global_header, trailer
+from appliance.archive.markers import NO_MARKERS, Markers
 from appliance.archive.part import history_path
 from appliance.archive.selection import Reach, Selection
 from appliance.archive.writer import write_directories
@@ -57,7 +58,7 @@ class _Halts:
 
 @dataclass(frozen=True)
 class BackupOrder:
-    """What a DMA asked for: global path of the root, form of file history, values of EXCLUDE and FILES.
+    """What a DMA asked for: global path of the root, form of file history, what of it is saved.
 
     Raises ArchiveUsageError for patterns that cannot be meant.
     """
@@ -66,6 +67,7 @@ class BackupOrder:
     history: HistoryForm
     exclude: tuple[bytes, ...] = ()
     files: tuple[bytes, ...] = ()
+    markers: Markers = NO_MARKERS
 
     def __post_init__(self) -> None:
         self.selection()
@@ -236,6 +238,7 @@ class BackupJob(Job):
             skip=part.skips,
             exclude=self._order.exclude,
             files=self._order.files,
+            markers=self._order.markers,
             nodes=self._skeleton.nodes(part.path),
             history=self._order.history,
         )

@@ -155,6 +155,7 @@ class EntryService(DataService):
                 history=environment.history_form(self.env, butype),
                 exclude=tuple(self.env.get(b"EXCLUDE", ())),
                 files=tuple(self.env.get(b"FILES", ())),
+                markers=environment.markers(self.env),
             )
         except (RefusalError, ArchiveUsageError) as error:
             raise self._refuse(ErrorCode.ILLEGAL_ARGS, str(error)) from error

@@ -11,6 +11,7 @@ import os
 import pwd
 from collections.abc import Mapping, Sequence
 
+from appliance.archive.markers import Markers
 from appliance.ndmp.enums import ErrorCode
 from appliance.ndmp.errors import RefusalError
 from appliance.text import show_path
@@ -43,6 +44,10 @@ _HISTORY_WORDS = {
 _YES = frozenset((b"y", b"yes", b"t", b"true"))
 _NO_BASE = frozenset((b"", b"0", b"-1"))
 
+SKIP_CACHES = b"SPANREEL_SKIP_CACHES"
+SKIP_NODUMP = b"SPANREEL_SKIP_NODUMP"
+"""Of our own, y or n: whether marks of users that something need not be saved are honoured."""
+
 
 def last(env: Environment, name: bytes, default: bytes = b"") -> bytes:
     """The last value of a variable."""
@@ -59,6 +64,17 @@ def history_form(env: Environment, butype: bytes) -> HistoryForm:
     if word in _YES:
         return HistoryForm.NODE if butype == DUMP else HistoryForm.FILE
     return _HISTORY_WORDS.get(word, HistoryForm.NONE)
+
+
+def markers(env: Environment) -> Markers:
+    """Which marks are honoured: none, unless the DMA says so."""
+    return Markers(*(last(env, name).strip().lower() in _YES for name in (SKIP_CACHES, SKIP_NODUMP)))
+
+
+def marker_variables(wanted: Markers) -> list[tuple[bytes, bytes]]:
+    """The variables that ask for this."""
+    both = ((SKIP_CACHES, wanted.caches), (SKIP_NODUMP, wanted.nodump))
+    return [(name, b"y") for name, is_wanted in both if is_wanted]
 
 
 def check_backup(env: Environment, butype: bytes) -> None:

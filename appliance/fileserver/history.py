@@ -81,8 +81,15 @@ class History:
 
     def problem(self, path: bytes, text: str, /) -> None:
         """One name could not be saved as it is."""
+        self._say(LogType.WARNING, path, text)
+
+    def note(self, path: bytes, text: str, /) -> None:
+        """Worth a line, and no problem."""
+        self._say(LogType.NORMAL, path, text)
+
+    def _say(self, kind: LogType, path: bytes, text: str) -> None:
         line = f"{show_path(path)}: {text}"
-        self._poster.post(m.LogMessagePost(LogType.WARNING, 0, line.encode("utf-8", "backslashreplace")))
+        self._poster.post(m.LogMessagePost(kind, 0, line.encode("utf-8", "backslashreplace")))
 
     def flush(self) -> None:
         """Send what waits: names before the nodes that they name."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from appliance.fileserver.environment import TAR, HistoryForm, history_form
+from appliance.archive.markers import NO_MARKERS, Markers
+from appliance.fileserver.environment import TAR, HistoryForm, history_form, marker_variables, markers
 from appliance.ndmp.enums import ALL_ONES, ErrorCode
 from appliance.ndmp.errors import RefusalError
 from appliance.ndmp.types import Pval
@@ -66,6 +67,7 @@ class PartOrder:
     skip: tuple[bytes, ...] = ()
     exclude: tuple[bytes, ...] = ()
     files: tuple[bytes, ...] = ()
+    markers: Markers = NO_MARKERS
     nodes: Mapping[bytes, int] = field(default_factory=dict)
     history: HistoryForm = HistoryForm.NONE
     framed: bool = False
@@ -88,6 +90,7 @@ class PartOrder:
             *((b"SPANREEL_SKIP", path) for path in self.skip),
             *((b"EXCLUDE", value) for value in self.exclude),
             *((b"FILES", value) for value in self.files),
+            *marker_variables(self.markers),
             *((NODE, b"%d %b" % (number, path)) for path, number in self.nodes.items()),
         ]
         return tuple(Pval(name, value) for name, value in pairs)
@@ -109,6 +112,7 @@ class PartOrder:
                 skip=tuple(env.get(b"SPANREEL_SKIP", ())),
                 exclude=tuple(env.get(b"EXCLUDE", ())),
                 files=tuple(env.get(b"FILES", ())),
+                markers=markers(env),
                 nodes=_numbers(env.get(NODE, ())),
                 history=history_form(env, BUTYPE),
                 framed=env.get(b"SPANREEL_FRAME") == [b"y"],

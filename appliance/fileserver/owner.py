@@ -227,6 +227,7 @@ class OwnerService(DataService):
             skip=frozenset(part.skip),
             exclude=part.exclude,
             files=part.files,
+            markers=part.markers,
             backup_root=part.root,
             stream_offset=part.offset,
             node_base=part.node_base,

@@ -38,6 +38,7 @@ class Recorder:
 
     entries: list[Entry] = field(default_factory=list)
     problems: list[tuple[bytes, str]] = field(default_factory=list)
+    notes: list[tuple[bytes, str]] = field(default_factory=list)
     done: list[bytes] = field(default_factory=list)
     listings: list[tuple[int, int, list[tuple[bytes, int]]]] = field(default_factory=list)
 
@@ -49,6 +50,9 @@ class Recorder:
 
     def problem(self, path: bytes, text: str) -> None:
         self.problems.append((path, text))
+
+    def note(self, path: bytes, text: str) -> None:
+        self.notes.append((path, text))
 
     def restored(self, path: bytes) -> None:
         self.done.append(path)

@@ -34,6 +34,10 @@ class Recorder:
         """The trees of these tests have none."""
         raise AssertionError(path, text)
 
+    def note(self, path: bytes, text: str, /) -> None:
+        """Likewise."""
+        raise AssertionError(path, text)
+
 
 def save(lab: Site, tree: Path, job: str = "job1") -> list[Entry]:
     """Have the scripted file server send an image of a tree; return the names in it."""

@@ -81,6 +81,28 @@ def test_a_type_is_chosen(call: Call, lab: Site) -> None:
     assert call("backup", "/", "--type", "cpio")[0] == ExitCode.USAGE
 
 
+def test_what_is_saved_is_chosen(call: Call, lab: Site) -> None:
+    """Patterns and marks reach the file server as variables, every value; without options there are none."""
+    chosen = (
+        "--exclude",
+        "*.iso,tmp",
+        "--exclude",
+        "/a\udcff",
+        "--only",
+        "/b",
+        "--skip-caches",
+        "--skip-nodump",
+    )
+    for options, wanted in ((chosen, True), ((), False)):
+        document(call, "backup", "/", *options)
+        env = lab.script.started[-1]
+        assert env.get(b"EXCLUDE") == (b"/a\xff" if wanted else None)
+        assert env.get(b"FILES") == (b"/b" if wanted else None)
+        assert (
+            env.get(b"SPANREEL_SKIP_CACHES") == env.get(b"SPANREEL_SKIP_NODUMP") == (b"y" if wanted else None)
+        )
+
+
 def test_exit_codes(call: Call, lab: Site) -> None:
     """Scripts tell from the exit code alone how it ended."""
     lab.script.lines = ((LogType.WARNING, b"/d: changed while it was read"),)

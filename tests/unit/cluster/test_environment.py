@@ -65,6 +65,23 @@ def test_files_that_nobody_has_are_named(cluster: Cluster) -> None:
     assert (env[b"SPANREEL_STATUS"], env[b"SPANREEL_PROBLEMS"]) == (b"problems", b"1")
 
 
+def test_marks_reach_every_owner(cluster: Cluster) -> None:
+    """What users marked is left out by each owner, if asked, with a line from each and no problem."""
+    seed(cluster)
+    signature = b"Signature: 8a477f597d28d172789f06886806bc55"
+    (cluster.local("fs1", "p") / "CACHEDIR.TAG").write_bytes(signature)
+    (cluster.local("fs2", "h") / "CACHEDIR.TAG").write_bytes(signature)
+    everything = set(saved(cluster)[0])
+    dma, mover, _ = cluster.backup("fs1", b"/", b"tar", (b"SPANREEL_SKIP_CACHES", b"y"))
+    assert everything - set(members(mover.image)) == {"home/c.txt", "projects/a.txt"}
+    said = [(path, int(path != "/projects/media")) for path in ("/home", "/projects", "/projects/media")]
+    assert dma.log == [
+        f"{path}: left out as asked: {count} {'cache' if count else 'caches'} by CACHEDIR.TAG"
+        for path, count in said
+    ]
+    assert dma.env()[b"SPANREEL_STATUS"] == b"complete"
+
+
 @pytest.mark.parametrize(
     ("butype", "variable", "why"),
     [

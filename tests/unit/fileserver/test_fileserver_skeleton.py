@@ -61,6 +61,10 @@ class Listings:
         """Never."""
         raise AssertionError
 
+    def note(self, path: bytes, text: str) -> None:
+        """Never."""
+        raise AssertionError
+
 
 NAME = st.sampled_from([b"a", b"b", b"c"])
 PATHS = st.lists(NAME, max_size=4).map(lambda names: b"/" + b"/".join(names))
