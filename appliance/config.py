@@ -207,12 +207,18 @@ class ConnectionServer(DataConnections):
 
 
 class Library(Section):
-    """[[media_server.libraries]]: one tape library this node drives, by serial numbers."""
+    """[[media_server.libraries]]: one tape library this node drives, by serial numbers.
+
+    `writable` are the barcodes that may be written, `readable` those besides that may be moved and read;
+    `reserve`: whether drives are reserved against other hosts while they are open.
+    """
 
     transport: Literal["sg", "model"]
     changer: Label
     drives: Annotated[Labels, Field(min_length=1)]
     writable: Labels = ()
+    readable: Labels = ()
+    reserve: bool = True
     folder: AbsolutePath | None = None
     slots: Labels = ()
     capacity: Annotated[int, Field(ge=MODEL_CAPACITY_MIN)] = MODEL_CAPACITY_DEFAULT

@@ -85,6 +85,8 @@ transport = "sg"
 changer = "VTLCHANGER1"
 drives = ["VTLDRIVE1", "VTLDRIVE2"]  # in the order of the library's drive elements
 writable = ["VTL001L5", "VTL002L5"]  # no other barcode is ever written
+readable = ["OLD001L5", "CLN001L5"]  # these besides may be moved, and read; no others are touched
+reserve = true                       # keep other hosts off a drive while it is in use (SCSI RESERVE)
 
 [[media_server.libraries]]           # the library model in this process: no hardware, for trying things
 transport = "model"

@@ -15,6 +15,7 @@ from tape.device import MAX_UNIT_ATTENTIONS, ScsiDevice
 from tape.elements import HEADER_LENGTH, Element, ElementKind, parse_report, report_length
 from tape.errors import DeviceError, IllegalRequestError, UnitAttentionError
 from tape.fields import Field
+from tape.sense import Sense
 from tape.transport import Completion, Transport
 
 __all__ = ["Changer", "Inventory"]
@@ -79,6 +80,10 @@ class Changer(ScsiDevice):
 
     Unit attentions are absorbed where the command means the same after them; `move` raises the one
     that says that somebody else moved cartridges (28h), because addresses may then lie.
+
+    Attributes:
+        change: the last such unit attention that was absorbed; None if there was none.
+
     """
 
     def __init__(
@@ -89,6 +94,7 @@ class Changer(ScsiDevice):
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         super().__init__(transport, now=now, sleep=sleep)
+        self.change: Sense | None = None
         self._ranges: dict[ElementKind, range] | None = None
 
     def inventory(self) -> Inventory:
@@ -194,7 +200,9 @@ class Changer(ScsiDevice):
             try:
                 return self._command(cdb, data_in_length=data_in_length, timeout_s=timeout_s)
             except UnitAttentionError as error:
-                changed = error.sense is not None and error.sense.asc == _ASC_MEDIUM_CHANGED
-                if changed and raises_change:
+                if error.sense is None or error.sense.asc != _ASC_MEDIUM_CHANGED:
+                    continue
+                if raises_change:
                     raise
+                self.change = error.sense
         return self._command(cdb, data_in_length=data_in_length, timeout_s=timeout_s)

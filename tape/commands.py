@@ -14,6 +14,7 @@ from tape.fields import Field, decode_fields, encode_fields
 
 __all__ = [
     "ERASE_6",
+    "EXCHANGE_MEDIUM",
     "INITIALIZE_ELEMENT_STATUS",
     "INQUIRY",
     "LOAD_UNLOAD",
@@ -27,8 +28,10 @@ __all__ = [
     "READ_BLOCK_LIMITS",
     "READ_ELEMENT_STATUS",
     "READ_POSITION",
+    "RELEASE_6",
     "REPORT_LUNS",
     "REQUEST_SENSE",
+    "RESERVE_6",
     "REWIND",
     "SPACE_6",
     "SPACE_CODE_BLOCKS",
@@ -123,6 +126,9 @@ MODE_SENSE_6 = Command(
     },
 )
 PREVENT_ALLOW = Command("PREVENT ALLOW MEDIUM REMOVAL", 0x1E, 6, {"prevent": Field(0x03, 4)})
+# Of SPC-2, clause 7; SPC-3 and later keep the codes for it.
+RESERVE_6 = Command("RESERVE(6)", 0x16, 6, {})
+RELEASE_6 = Command("RELEASE(6)", 0x17, 6, {})
 REPORT_LUNS = Command(
     "REPORT LUNS", 0xA0, 12, {"select_report": Field(0xFF, 2), "allocation_length": Field(0xFFFFFFFF, 6)}
 )
@@ -183,6 +189,19 @@ MOVE_MEDIUM = Command(
         "invert": Field(0x01, 10),
     },
 )
+EXCHANGE_MEDIUM = Command(
+    "EXCHANGE MEDIUM",
+    0xA6,
+    12,
+    {
+        "transport": Field(0xFFFF, 2),
+        "source": Field(0xFFFF, 4),
+        "first_destination": Field(0xFFFF, 6),
+        "second_destination": Field(0xFFFF, 8),
+        "invert1": Field(0x02, 10),
+        "invert2": Field(0x01, 10),
+    },
+)
 READ_ELEMENT_STATUS = Command(
     "READ ELEMENT STATUS",
     0xB8,
@@ -211,13 +230,12 @@ _COMMANDS = (
         LOCATE_10,
         ERASE_6,
     ),
-    *(READ_POSITION, INITIALIZE_ELEMENT_STATUS, MOVE_MEDIUM, READ_ELEMENT_STATUS),
+    *(READ_POSITION, INITIALIZE_ELEMENT_STATUS, MOVE_MEDIUM, EXCHANGE_MEDIUM, READ_ELEMENT_STATUS),
+    *(RESERVE_6, RELEASE_6),
 )
 
 # Commands that pass through us in a DMA's SCSI_EXECUTE_CDB, known by name only.
 _FOREIGN_NAMES = {
-    0x16: "RESERVE UNIT(6)",
-    0x17: "RELEASE UNIT(6)",
     0x37: "INITIALIZE ELEMENT STATUS WITH RANGE",
     0x44: "REPORT DENSITY SUPPORT",
     0x4C: "LOG SELECT",
@@ -232,7 +250,6 @@ _FOREIGN_NAMES = {
     0x92: "LOCATE(16)",
     0xA2: "SECURITY PROTOCOL IN",
     0xA3: "MAINTENANCE IN",
-    0xA6: "EXCHANGE MEDIUM",
     0xB5: "SECURITY PROTOCOL OUT",
 }
 _NAMES = _FOREIGN_NAMES | {command.opcode: command.name for command in _COMMANDS}

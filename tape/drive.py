@@ -22,6 +22,8 @@ from tape.commands import (
     READ_6,
     READ_BLOCK_LIMITS,
     READ_POSITION,
+    RELEASE_6,
+    RESERVE_6,
     REWIND,
     SPACE_6,
     SPACE_CODE_BLOCKS,
@@ -319,6 +321,26 @@ class Drive(ScsiDevice):
         """Rewind and eject, so that a changer can take the cartridge out (SSC-4, 7.2)."""
         self._forget_position()
         self._command(LOAD_UNLOAD.cdb(load=0), timeout_s=MOVE_TIMEOUT_S)
+
+    # -- other hosts ---------------------------------------------------------------------------------
+    def reserve(self) -> bool:
+        """Keep every other host off the drive (RESERVE, SPC-2, 7.21), and return whether it can do that.
+
+        The reservation ends by `release`, a reset, or when this host is lost to the drive.
+
+        Raises:
+            ReservationConflictError: another host has it.
+
+        """
+        try:
+            self._command(RESERVE_6.cdb())
+        except IllegalRequestError:
+            return False
+        return True
+
+    def release(self) -> None:
+        """Let other hosts at the drive again (RELEASE, SPC-2, 7.16)."""
+        self._command(RELEASE_6.cdb())
 
     # -- asking --------------------------------------------------------------------------------------
     def position(self) -> Position | None:

@@ -17,6 +17,7 @@ There are two families: we asked for something senseless, or the device could no
         ├── EndOfMediumError       the tape is full, or its physical end or beginning was reached
         ├── ReservationConflictError   another initiator holds the device
         ├── TransportError         the command could not be delivered; the device may be gone
+        │   └── DeviceHeldError    another program of this machine uses it
         └── CommandTimeoutError    no answer in the time the command may take
 
 NotReadyError and NoMediumError are siblings on purpose: one is cured by waiting, the other never is.
@@ -33,6 +34,7 @@ __all__ = [
     "BlankCheckError",
     "CommandTimeoutError",
     "DeviceError",
+    "DeviceHeldError",
     "EndOfMediumError",
     "FilemarkError",
     "HardwareError",
@@ -129,6 +131,10 @@ class ReservationConflictError(DeviceError):
 
 class TransportError(DeviceError):
     """The command could not be delivered: no such device, it vanished, or no right to open it."""
+
+
+class DeviceHeldError(TransportError):
+    """Another program of this machine uses the device: let it finish, or end it."""
 
 
 class CommandTimeoutError(DeviceError):

@@ -35,6 +35,14 @@ REPLY_MARGIN_S: Final = 30.0
 """The media server answers at the command's own limit, and its answer takes a moment."""
 
 
+class NotListedError(DeviceError):
+    """The media server may not move this cartridge, or not to this drive."""
+
+
+class RefusedMoveError(JobError):
+    """What becomes of it: other cartridges may still be usable."""
+
+
 class NdmpScsiTransport(Transport):
     """The path to the SCSI device that an NDMP session has open."""
 
@@ -63,6 +71,8 @@ class NdmpScsiTransport(Transport):
         except NdmpError as error:
             if error.code is ErrorCode.TIMEOUT:
                 raise CommandTimeoutError(str(error), device=self.name) from error
+            if error.code is ErrorCode.PERMISSION:
+                raise NotListedError(str(error), device=self.name) from error
             raise TransportError(str(error), device=self.name) from error
         return Completion(reply.status, reply.datain, reply.ext_sense, data_in_length - len(reply.datain))
 
@@ -177,6 +187,11 @@ class Library:
         try:
             with NdmpScsiTransport(self._client, name) as transport:
                 yield Changer(transport)
+        except NotListedError as error:
+            raise RefusedMoveError(
+                f"{self._client.peer} does not move this cartridge, or not to this drive: "
+                "its configuration does not list it (media_server.libraries: drives, writable, readable)"
+            ) from error
         except DeviceError as error:
             raise InfrastructureError(f"the library failed: {error}") from error
         finally:

@@ -16,6 +16,7 @@ from appliance.backupserver.imagestream import UNKNOWN_LENGTH, ImageStream, Read
 from appliance.backupserver.indexrows import IndexRows
 from appliance.backupserver.jobs import Status
 from appliance.backupserver.labels import ForeignRecordError, Header
+from appliance.backupserver.library import RefusedMoveError
 from appliance.backupserver.media import Image, Segment
 from appliance.backupserver.peers import Context, MediaPeers, open_media, reading
 from appliance.backupserver.rebuildrows import REBUILT
@@ -120,6 +121,11 @@ class _Rebuild:
                 self._context.screen.note(f"{barcode} holds {error}: left alone")
                 if barcodes:
                     self._problem(f"{barcode} holds {error}")
+                continue
+            except RefusedMoveError as error:
+                self._context.screen.note(f"{barcode}: {error}: left alone")
+                if barcodes:
+                    self._problem(f"{barcode}: {error}")
                 continue
             rebuildrows.adopt(self._catalogue, cartridge.label.catalogue)
             if cartridge.label.catalogue != self._catalogue.uuid:

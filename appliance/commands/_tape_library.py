@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from appliance.commands._tape_listed import Listed
 from appliance.errors import ConfigurationError, InfrastructureError, JobError, SpanreelError
 from tape.changer import Changer, Inventory
-from tape.discovery import discover
+from tape.discovery import Device, discover
 from tape.drive import Drive
 from tape.elements import Element
 from tape.errors import (
@@ -23,6 +24,7 @@ from tape.errors import (
     TransportError,
     WriteProtectedError,
 )
+from tape.hold import DeviceHold
 from tape.identity import DeviceKind
 from tape.model import LibraryModel, read_description
 from tape.sg import SgTransport
@@ -52,11 +54,21 @@ class OpenLibrary:
     Args:
         transport: gives a path to the device with a serial number.
         serial: the changer's.
+        hold: keeps other programs off a device.
+        listed: what the configuration allows; None: everything.
 
     """
 
-    def __init__(self, transport: Callable[[str], Transport], serial: str) -> None:
+    def __init__(
+        self,
+        transport: Callable[[str], Transport],
+        serial: str,
+        hold: Callable[[str], AbstractContextManager[object]] = nullcontext,
+        listed: Listed | None = None,
+    ) -> None:
         self._transport = transport
+        self._hold = hold
+        self._listed = listed
         self.serial = serial
         self.changer = Changer(transport(serial))
         self.changer.wait_ready(READY_SECONDS)
@@ -67,12 +79,12 @@ class OpenLibrary:
 
     @contextmanager
     def drive(self, element: Element) -> Iterator[Drive]:
-        """Open the drive in an element."""
+        """Open the drive in an element, with other programs kept off.  Raises DeviceHeldError."""
         if element.serial is None:
             raise InfrastructureError(
                 f"the library does not tell which drive is in element {element.address} (DVCID)"
             )
-        with Drive(self._transport(element.serial)) as drive:
+        with self._hold(element.serial), Drive(self._transport(element.serial)) as drive:
             yield drive
 
     # -- what people name ----------------------------------------------------------------------------
@@ -89,16 +101,23 @@ class OpenLibrary:
 
     def cartridge(self, barcode: str) -> Element:
         """Find the element in which a cartridge lies."""
-        element = self.inventory().find(barcode)
-        if element is None:
+        elements = [element for element in self.inventory().elements if element.barcode == barcode]
+        if not elements:
             raise ConfigurationError(f"library {self.serial} holds no cartridge {barcode}")
-        return element
+        if len(elements) > 1:
+            places = ", ".join(str(element.address) for element in elements)
+            raise JobError(
+                f"library {self.serial} shows {barcode} in elements {places}: one label lies; "
+                "both are left alone"
+            )
+        return elements[0]
 
     def free_drive(self, name: str | None) -> Element:
         """Find the drive that is meant, or the first empty one."""
         drives = self.inventory().drives
         if name is None:
-            chosen = next((drive for drive in drives if not drive.full), None)
+            own = [drive for drive in drives if self._listed is None or self._listed.has(drive)]
+            chosen = next((drive for drive in own if not drive.full), None)
             if chosen is None:
                 raise JobError(f"no drive of library {self.serial} is empty; unload one first")
             return chosen
@@ -109,16 +128,38 @@ class OpenLibrary:
         raise ConfigurationError(f"library {self.serial} has no drive {name!r}; its drives are {serials}")
 
     # -- moving --------------------------------------------------------------------------------------
+    def move(self, source: Element, destination: int) -> None:
+        """Carry a cartridge.  Raises ConfigurationError for a cartridge or drive that is not listed."""
+        self._check_move(source, destination)
+        self.changer.move(source.address, destination)
+
+    def _check_move(self, source: Element, destination: int) -> None:
+        if self._listed is not None:
+            self._listed.check_cartridge(source)
+            self._listed.check_place(source)
+            self._listed.check_place(self.inventory().at(destination))
+
+    def carry(self, source: Element, destination: int) -> None:
+        """As `move`, with the drives concerned to itself.  Raises DeviceHeldError."""
+        target = self.inventory().at(destination)
+        drives = [each for each in (source, target) if each is not None and each.kind.value == "drive"]
+        with ExitStack() as stack:
+            for drive in drives:
+                if drive.serial is not None:
+                    stack.enter_context(self._hold(drive.serial))
+            self.move(source, destination)
+
     def load(self, source: Element, drive: Element) -> None:
         """Carry a cartridge into a drive, and wait until it is ready."""
-        self.changer.move(source.address, drive.address)
         with self.drive(drive) as opened:
+            self.move(source, drive.address)
             opened.wait_ready(READY_SECONDS, medium_expected=True)
 
     def unload(self, drive: Element, destination: int | None) -> int:
         """Take a drive's cartridge back to where it came from, or elsewhere; return that address."""
         if destination is None:
             destination = self._home(drive)
+        self._check_move(drive, destination)
         with self.drive(drive) as opened:
             try:
                 opened.wait_ready(READY_SECONDS)
@@ -126,7 +167,7 @@ class OpenLibrary:
             except NoMediumError:
                 # Ejected already: it only waits to be taken out.
                 pass
-        self.changer.move(drive.address, destination)
+            self.move(drive, destination)
         return destination
 
     def _home(self, drive: Element) -> int:
@@ -157,8 +198,13 @@ class OpenLibrary:
 
 
 @contextmanager
-def open_library(folder: Path | None, changer: str | None) -> Iterator[OpenLibrary]:
-    """Open the library that the options name; whatever goes wrong with it becomes one line for people."""
+def open_library(
+    folder: Path | None, changer: str | None, listed: Listed | None = None
+) -> Iterator[OpenLibrary]:
+    """Open the library that the options name; whatever goes wrong with it becomes one line for people.
+
+    With `listed` an attached library's robot is ours alone meanwhile, as no look at it needs.
+    """
     if (folder is None) == (changer is None):
         raise ConfigurationError(
             "say which library: --folder DIR for a model, --changer SERIAL for one of this machine"
@@ -169,32 +215,8 @@ def open_library(folder: Path | None, changer: str | None) -> Iterator[OpenLibra
                 yield library
         else:
             assert changer is not None
-            yield OpenLibrary(_attached, changer)
-
-
-def require_listed(config_file: Path, changer: str | None, barcode: str | None = None) -> None:
-    """Refuse to drive an attached library, or write a cartridge, that the configuration does not list.
-
-    Raises:
-        ConfigurationError: not listed, or no configuration.
-
-    """
-    if changer is None:
-        return
-    # Models need none, and it takes a while.
-    from appliance.config import load
-
-    section = load(config_file).media_server
-    libraries = section.libraries if section is not None else ()
-    listed = next((library for library in libraries if library.changer == changer), None)
-    if listed is None:
-        raise ConfigurationError(
-            f"{config_file} lists no library {changer}; only those under media_server.libraries are driven"
-        )
-    if barcode is not None and barcode not in listed.writable:
-        raise ConfigurationError(
-            f"{config_file} does not list {barcode} as writable in library {changer}; it is left alone"
-        )
+            with _held(changer) if listed is not None else nullcontext():
+                yield OpenLibrary(_attached, changer, _held, listed)
 
 
 @contextmanager
@@ -211,10 +233,19 @@ def _model(folder: Path) -> Iterator[OpenLibrary]:
 
 def _attached(serial: str) -> Transport:
     """Open the sg node of a device of this machine."""
+    return SgTransport(_device(serial).sg)
+
+
+def _held(serial: str) -> AbstractContextManager[object]:
+    """Keep other programs off a device of this machine; see `tape.hold`."""
+    return closing(DeviceHold(_device(serial)))
+
+
+def _device(serial: str) -> Device:
     devices = discover()
     for device in devices:
         if device.serial == serial:
-            return SgTransport(device.sg)
+            return device
     changers = [device.serial for device in devices if device.kind is DeviceKind.CHANGER]
     found = f"its changers are {', '.join(changers)}" if changers else "it has no changer"
     raise InfrastructureError(f"no device with serial number {serial} is attached to this machine; {found}")

@@ -12,12 +12,13 @@ import click
 
 from appliance.backupserver.labels import RECORD_BYTES, ForeignRecordError, Label
 from appliance.commands._options import config_option, json_option
-from appliance.commands._tape_library import OpenLibrary, library_options, open_library, require_listed
+from appliance.commands._tape_library import OpenLibrary, library_options, open_library
+from appliance.commands._tape_listed import listed
 from appliance.commands._tape_serve import serve
 from appliance.errors import JobError
 from tape.drive import Drive
 from tape.elements import Element
-from tape.errors import BlankCheckError, DeviceError, FilemarkError
+from tape.errors import BlankCheckError, DeviceError, DeviceHeldError, FilemarkError
 
 _STATUS_HEAD = ("ELEMENT", "DRIVE", "PRODUCT", "CARTRIDGE", "STATE")
 _INVENTORY_HEAD = ("ELEMENT", "KIND", "CARTRIDGE", "FROM", "DRIVE", "PROBLEM")
@@ -30,8 +31,9 @@ def tape() -> None:
     A library is named by --changer SERIAL when it is attached to this machine, or by --folder DIR when it is
     a model.  A cartridge is named by its barcode, an element by its address, a drive by its serial number.
 
-    Cartridges of an attached library are moved only if this node's configuration lists its changer, and
-    labelled or erased only if it lists them as writable.
+    Cartridges of an attached library are moved only if this node's configuration lists its changer and them
+    (writable or readable), and labelled or erased only if it lists them as writable.  A drive that another
+    program uses is left alone.
 
     \b
     Example:
@@ -63,10 +65,14 @@ def status(folder: Path | None, changer: str | None, as_json: bool) -> None:
 def _drive_status(library: OpenLibrary, element: Element) -> tuple[str, ...]:
     product, state = "-", "not told by the library"
     if element.serial is not None:
-        with library.drive(element) as drive:
-            identity = drive.identify()
-            product = f"{identity.vendor} {identity.product}"
-            state = _readiness(drive)
+        try:
+            with library.drive(element) as drive:
+                identity = drive.identify()
+                product = f"{identity.vendor} {identity.product}"
+                state = _readiness(drive)
+        except DeviceHeldError as error:
+            # A look must not disturb whoever writes there.
+            state = error.what
     return (str(element.address), element.serial or "-", product, element.barcode or "-", state)
 
 
@@ -139,8 +145,7 @@ def load(
       spanreel tape load VTL001L5 --changer TGTLIB0001
       spanreel tape load 4097 TGTDRV0002 --changer TGTLIB0001
     """
-    require_listed(config_file, changer)
-    with open_library(folder, changer) as library:
+    with open_library(folder, changer, listed(config_file, changer)) as library:
         source, target = library.element(cartridge), library.free_drive(drive)
         library.load(source, target)
     click.echo(f"{source.barcode or source.address} is in drive {target.serial or target.address}")
@@ -163,8 +168,7 @@ def unload(
       spanreel tape unload VTL001L5 --changer TGTLIB0001
       spanreel tape unload TGTDRV0002 4097 --changer TGTLIB0001
     """
-    require_listed(config_file, changer)
-    with open_library(folder, changer) as library:
+    with open_library(folder, changer, listed(config_file, changer)) as library:
         element = library.element(cartridge)
         if element.kind.value != "drive" or not element.full:
             raise JobError(f"{cartridge} is in no drive; there is nothing to unload")
@@ -186,10 +190,9 @@ def move(source: str, destination: int, folder: Path | None, changer: str | None
     Example:
       spanreel tape move VTL001L5 768 --changer TGTLIB0001
     """
-    require_listed(config_file, changer)
-    with open_library(folder, changer) as library:
+    with open_library(folder, changer, listed(config_file, changer)) as library:
         element = library.element(source)
-        library.changer.move(element.address, destination)
+        library.carry(element, destination)
     click.echo(f"{element.barcode or source} is in element {destination}")
 
 
@@ -216,8 +219,10 @@ def label(
       spanreel tape label VTL001L5 --pool archive --changer TGTLIB0001
       spanreel tape label VTL001L5 --force --changer TGTLIB0001
     """
-    require_listed(config_file, changer, barcode)
-    with open_library(folder, changer) as library, library.loaded(barcode) as drive:
+    with (
+        open_library(folder, changer, listed(config_file, changer, barcode)) as library,
+        library.loaded(barcode) as drive,
+    ):
         _require_blank_or(force, drive, barcode, "label")
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         drive.set_variable_block()
@@ -245,8 +250,10 @@ def erase(
     Example:
       spanreel tape erase VTL001L5 --force --changer TGTLIB0001
     """
-    require_listed(config_file, changer, barcode)
-    with open_library(folder, changer) as library, library.loaded(barcode) as drive:
+    with (
+        open_library(folder, changer, listed(config_file, changer, barcode)) as library,
+        library.loaded(barcode) as drive,
+    ):
         _require_blank_or(force, drive, barcode, "erase")
         drive.rewind()
         drive.erase(whole=whole)

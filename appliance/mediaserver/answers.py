@@ -11,8 +11,10 @@ from appliance.ndmp.enums import ErrorCode
 from appliance.ndmp.errors import RefusalError
 from tape.errors import (
     CommandTimeoutError,
+    DeviceHeldError,
     NoMediumError,
     NotReadyError,
+    ReservationConflictError,
     TapeError,
     WriteProtectedError,
 )
@@ -23,6 +25,9 @@ _CODES: tuple[tuple[type[TapeError], ErrorCode], ...] = (
     (NotReadyError, ErrorCode.NO_TAPE_LOADED),
     (WriteProtectedError, ErrorCode.WRITE_PROTECT),
     (CommandTimeoutError, ErrorCode.TIMEOUT),
+    # In use, by another program of this machine or by another host.
+    (DeviceHeldError, ErrorCode.DEVICE_BUSY),
+    (ReservationConflictError, ErrorCode.DEVICE_BUSY),
 )
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Protocol
 
 from appliance.errors import ConfigurationError
-from tape.discovery import discover
+from tape.discovery import Device, discover
 from tape.errors import TapeError, TapeMisuseError, TransportError
+from tape.hold import DeviceHold
 from tape.identity import identify
 from tape.model import LibraryModel, LibrarySpec
 from tape.sg import SgTransport
@@ -34,6 +35,14 @@ class LibraryConfig(Protocol):
         """Barcodes that may be written."""
 
     @property
+    def readable(self) -> tuple[str, ...]:
+        """Barcodes that may be moved and read besides."""
+
+    @property
+    def reserve(self) -> bool:
+        """Whether drives are reserved against other hosts while they are open."""
+
+    @property
     def folder(self) -> Path | None:
         """Model only: where cartridges are kept."""
 
@@ -46,11 +55,24 @@ class LibraryConfig(Protocol):
         """Model only: bytes a cartridge holds."""
 
 
+class Hold(Protocol):
+    """The right to use a device."""
+
+    def close(self) -> None:
+        """Give it up."""
+
+
 class Backend(Protocol):
     """A source of devices by serial number."""
 
     def open(self, serial: str) -> Transport:
         """Return a new path to a device.  Raises TransportError when it is not there."""
+
+    def hold(self, serial: str) -> Hold:
+        """Keep other programs of this machine off a device.
+
+        Raises DeviceHeldError when one uses it, TransportError when the device is not there.
+        """
 
     def product(self, serial: str) -> str | None:
         """Vendor and product as people read them; None when the device is not there."""
@@ -64,17 +86,33 @@ class SgBackend:
 
     def open(self, serial: str) -> Transport:
         """Open the sg node of the device with this serial number.  Raises TransportError."""
-        for device in discover():
-            if device.serial == serial:
-                return SgTransport(device.sg)
-        raise TransportError(f"no device with serial number {serial} is attached", device=serial)
+        return SgTransport(self._found(serial).sg)
+
+    def hold(self, serial: str) -> DeviceHold:
+        """Keep st, other users of sg and other processes of Spanreel off; see `tape.hold`."""
+        return DeviceHold(self._found(serial))
 
     def product(self, serial: str) -> str | None:
         """Vendor and product, from sysfs: the device is not disturbed."""
+        try:
+            device = self._found(serial)
+        except TransportError:
+            return None
+        return f"{device.vendor} {device.product}"
+
+    @staticmethod
+    def _found(serial: str) -> Device:
         for device in discover():
             if device.serial == serial:
-                return f"{device.vendor} {device.product}"
-        return None
+                return device
+        raise TransportError(f"no device with serial number {serial} is attached", device=serial)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class _NothingHeld:
+    """The hold on a device that nobody else can reach."""
 
     def close(self) -> None:
         """Nothing is held."""
@@ -92,6 +130,10 @@ class ModelBackend:
             return self.model.transport(serial)
         except TapeMisuseError as error:
             raise TransportError(str(error), device=serial) from error
+
+    def hold(self, _serial: str) -> Hold:
+        """Nobody else gets at the model: its folder is locked by this process."""
+        return _NothingHeld()
 
     def product(self, serial: str) -> str | None:
         """Vendor and product, by INQUIRY."""

@@ -24,6 +24,10 @@ CDB_LENGTHS = (6, 10, 12, 16)
 """SPC-4, 4.2.2; longer ones (32 bytes) no tape device has."""
 
 
+SEND_VOLUME_TAG = 0xB6
+FIRST_CHANGING_TAG_ACTION = 0x08
+
+
 class Effect(Enum):
     """What a command does to the tape."""
 
@@ -54,7 +58,7 @@ CHANGER: Mapping[int, Effect] = {
     0xA5: Effect.MOVES,  # MOVE MEDIUM
     0xA6: Effect.MOVES,  # EXCHANGE MEDIUM
     0xB5: Effect.ASKS,  # REQUEST VOLUME ELEMENT ADDRESS
-    0xB6: Effect.ASKS,  # SEND VOLUME TAG
+    SEND_VOLUME_TAG: Effect.ASKS,  # as far as `check_volume_tag` lets it through
     0xB8: Effect.ASKS,  # READ ELEMENT STATUS
 }
 
@@ -99,6 +103,15 @@ def checked(
     if data_out and not flags & CdbFlag.DATA_OUT:
         raise _illegal(f"{name_of(cdb)} with data out and no flag for it")
     return table[cdb[0]]
+
+
+def check_volume_tag(cdb: bytes) -> None:
+    """Refuse a SEND VOLUME TAG that gives or takes a barcode: listed barcodes must mean what they say.
+
+    Translating (SMC-3, 6.18: send action codes below 8) only asks.  Raises RefusalError(ILLEGAL_ARGS).
+    """
+    if cdb[0] == SEND_VOLUME_TAG and cdb[5] & 0x1F >= FIRST_CHANGING_TAG_ACTION:
+        raise _illegal(f"{name_of(cdb)} that changes a volume tag")
 
 
 def wanted(flags: int, data_in_length: int) -> int:

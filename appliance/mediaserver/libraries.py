@@ -7,19 +7,20 @@ them: the DMA's through SCSI_EXECUTE_CDB, our own look into the inventory, a str
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import structlog
 
-from appliance.mediaserver.backends import Backend, LibraryConfig, backend_for
+from appliance.mediaserver.backends import Backend, Hold, LibraryConfig, backend_for
 from appliance.ndmp import messages as m
 from appliance.ndmp.enums import ErrorCode
 from appliance.ndmp.errors import RefusalError
 from tape.changer import Changer, Inventory
 from tape.elements import Element
 from tape.identity import DeviceKind
+from tape.sense import Sense
 from tape.transport import DEFAULT_TIMEOUT_S, Completion, DataOut, Transport
 
 CLOSE_TIMEOUT_S = 60.0
@@ -52,6 +53,7 @@ class Unit:
         moves: counts the cartridges carried to or from this drive by a DMA's commands; tgt gives no unit
             attention after that (tape.md, fault 11).
         last_seen: how the last session left the drive; None before the first.
+        in_use: whether a stream moves data through the drive, whose cartridge must then stay.
 
     """
 
@@ -62,7 +64,9 @@ class Unit:
         self.errors = 0
         self.moves = 0
         self.last_seen: Whereabouts | None = None
+        self.in_use: Callable[[], bool] = _never
         self._backend = backend
+        self._hold: Hold | None = None
         self._mutex = threading.Condition()
         self._owner: object = None
         self._users = 0
@@ -80,12 +84,23 @@ class Unit:
                 raise RefusalError(ErrorCode.DEVICE_BUSY, f"{self.name} is open in another session")
             self._owner = owner
 
+    def hold(self) -> None:
+        """Keep other programs of this machine off, until `release`; for who has claimed the device.
+
+        Raises DeviceHeldError when one uses it, TransportError when the device is not there.
+        """
+        self._hold = self._backend.hold(self.serial)
+
     def release(self, owner: object) -> None:
         """Give the device back; nothing happens unless `owner` has it."""
         with self._mutex:
-            if self._owner is owner:
-                self._owner = None
-                self._mutex.notify_all()
+            if self._owner is not owner:
+                return
+            hold, self._hold, self.in_use = self._hold, None, _never
+            if hold is not None:
+                hold.close()
+            self._owner = None
+            self._mutex.notify_all()
 
     def wait_free(self, timeout_s: float) -> bool:
         """Wait until no session has the device any more, and return whether that came true."""
@@ -164,26 +179,60 @@ class _OneAtATime(Transport):
 
 
 class Library:
-    """One configured library."""
+    """One configured library.
+
+    Attributes:
+        writable, movable: barcodes that may be written; that may be carried.
+        reserve: drives are reserved against other hosts while they are open.
+        change: what the changer said of cartridges moved by somebody else, for the DMA's next move: our own
+            questions must not keep it from the DMA.
+
+    """
 
     def __init__(self, config: LibraryConfig, backend: Backend) -> None:
         self.changer = Unit(backend, DeviceKind.CHANGER, config.changer)
         self.drives = {serial: Unit(backend, DeviceKind.DRIVE, serial) for serial in config.drives}
         self.writable = frozenset(config.writable)
+        self.movable = self.writable | frozenset(config.readable)
+        self.reserve = config.reserve
+        self.change: Sense | None = None
         self._backend = backend
         self._addresses: dict[int, str] = {}
 
     def barcode_in(self, serial: str) -> str | None:
         """The barcode of the cartridge in a drive, None when the library shows none there.
 
-        Raises TapeError when the changer cannot be asked.
+        None also when it shows that barcode twice: one of the two labels lies.  Raises TapeError when the
+        changer cannot be asked.
         """
+        inventory = self.inventory()
+        element = self._places(inventory).get(serial)
+        barcode = element.barcode if element is not None else None
+        shown = [each for each in inventory.elements if each.barcode == barcode]
+        if barcode is not None and len(shown) > 1:
+            places = ", ".join(str(each.address) for each in shown)
+            structlog.get_logger().error(
+                "two cartridges show one barcode: neither is written",
+                changer=self.changer.serial,
+                cartridge=barcode,
+                elements=places,
+                remedy="look at their labels, correct one, have the library look again",
+            )
+            return None
+        return barcode
+
+    def inventory(self) -> Inventory:
+        """What is where.  Raises TapeError when the changer cannot be asked."""
         with self.changer.using() as transport:
-            inventory = Changer(transport).inventory()
-        places = self._places(inventory)
-        self._addresses = {element.address: owner for owner, element in places.items()}
-        element = places.get(serial)
-        return element.barcode if element is not None else None
+            changer = Changer(transport)
+            inventory = changer.inventory()
+        self.change = changer.change or self.change
+        self._addresses = {element.address: serial for serial, element in self._places(inventory).items()}
+        return inventory
+
+    def drive_at(self, address: int) -> Unit | None:
+        """The configured drive in an element, as of the last inventory."""
+        return self.drives.get(self._addresses.get(address, ""))
 
     def moved(self, *addresses: int) -> None:
         """Note that a DMA had a cartridge carried to or from these elements; none given: any."""
@@ -264,6 +313,11 @@ class Libraries:
                 if not unit.wait_free(CLOSE_TIMEOUT_S):
                     structlog.get_logger().warning("device still in use at the end", device=unit.name)
             library.close()
+
+
+def _never() -> bool:
+    """A device that nobody has is not in use."""
+    return False
 
 
 def _no_device(name: bytes, kind: str) -> RefusalError:

@@ -10,6 +10,7 @@ standing before it: most DMAs skip the mark next, and a real drive takes seconds
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any, TypeVar
@@ -81,6 +82,7 @@ class OpenDrive:
         self._transport = unit.open()
         self._drive = Drive(self._transport)
         self._moves = unit.moves
+        self._reserved = False
         self._protected = False
         self._verified = False
         self._unmarked = False
@@ -125,6 +127,9 @@ class OpenDrive:
         self._moves = self.unit.moves
         self._verified = self._unmarked = self._before_mark = False
         self._warning = _Warning.NONE
+        if self._library.reserve:
+            # Anew after a reset, which ends reservations.
+            self._reserved = self._drive.reserve()
         try:
             self._drive.set_variable_block()
         except IllegalRequestError as error:
@@ -169,6 +174,9 @@ class OpenDrive:
         """Give the path up, noting where the tape stands; never fails."""
         with self.lock:
             self._remember()
+            if self._reserved:
+                with contextlib.suppress(TapeError):
+                    self._drive.release()
             self.unit.close()
 
     def _remember(self) -> None:
@@ -201,6 +209,13 @@ class OpenDrive:
             if self._protected:
                 raise WriteProtectedError("the cartridge's tab is set", device=self.unit.name)
             self._verified = True
+
+    def _verify_unmoved(self) -> None:
+        """As `verify_writable`; raises UnitAttentionError besides when a robot was here since."""
+        moved = self._moves != self.unit.moves
+        self.verify_writable()
+        if moved:
+            raise self._another_cartridge()
 
     def _refuse(self) -> None:
         which = f"cartridge {self.barcode}" if self.barcode else "a cartridge whose barcode is not known"
@@ -246,7 +261,7 @@ class OpenDrive:
         Raises LogicalEndError once after early warning, EndOfMediumError when the tape is full.
         """
         with self.lock:
-            self.verify_writable()
+            self._verify_unmoved()
             if self._warning is _Warning.PENDING:
                 self._warning = _Warning.TOLD
                 raise LogicalEndError("early warning: little room is left", device=self._drive.name)
@@ -262,7 +277,7 @@ class OpenDrive:
     def write_filemarks(self, count: int) -> None:
         """Write filemarks; early warning is no error (draft, 3.4.5, NDMP_MTIO_EOF)."""
         with self.lock:
-            self.verify_writable()
+            self._verify_unmoved()
             self._operate(lambda: self._marking(count), patient=False)
 
     def _marking(self, count: int) -> None:
@@ -446,7 +461,8 @@ class OpenDrive:
         A write is not repeated: the cartridge may be another one now.
         """
         self.media_error = False
-        self._notice_moves()
+        if self._notice_moves() and not patient:
+            raise self._another_cartridge()
         try:
             return action()
         except (UnitAttentionError, NotReadyError):
@@ -458,10 +474,17 @@ class OpenDrive:
             raise
         return action()
 
-    def _notice_moves(self) -> None:
+    def _notice_moves(self) -> bool:
         """See whether a robot was in this drive since; some drives say nothing of it (tape.md, fault 11)."""
-        if self._moves != self.unit.moves:
-            self._settle()
+        if self._moves == self.unit.moves:
+            return False
+        self._settle()
+        return True
+
+    def _another_cartridge(self) -> UnitAttentionError:
+        """What a drive says that tells of it: who writes next believes in another cartridge or position."""
+        what = "a robot was in the drive since the last command; nothing was written"
+        return UnitAttentionError(what, device=self._drive.name)
 
     def _settle(self) -> None:
         """Start anew after a reset or a change of the cartridge."""

@@ -7,6 +7,7 @@ connection for tape and robot do.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import structlog
@@ -14,13 +15,14 @@ import structlog
 from appliance.mediaserver import cdb
 from appliance.mediaserver.answers import answering
 from appliance.mediaserver.libraries import Libraries, Library, Unit
+from appliance.mediaserver.moves import moves_of, permitted
 from appliance.ndmp import messages as m
 from appliance.ndmp.enums import ErrorCode
 from appliance.ndmp.errors import RefusalError
 from appliance.ndmp.session import Handler
 from appliance.ndmp.sessions import Status
 from appliance.ndmp.xdr import Struct
-from tape.commands import MOVE_MEDIUM, name_of
+from tape.commands import READ_ELEMENT_STATUS, name_of
 from tape.sense import Sense
 from tape.transport import Completion, ScsiStatus, Transport
 
@@ -73,6 +75,7 @@ class ScsiService:
         unit.claim(self)
         try:
             with answering(self.log.bind(changer=unit.serial), "SCSI_OPEN", unit):
+                unit.hold()
                 transport = unit.open()
         except BaseException:
             unit.release(self)
@@ -111,19 +114,17 @@ class ScsiService:
     def _execute_cdb(self, request: m.ScsiExecuteCdbRequest) -> m.ScsiExecuteCdbReply:
         library, unit, transport = self._opened()
         effect = cdb.checked(cdb.CHANGER, request.flags, request.cdb, request.datain_length, request.dataout)
+        cdb.check_volume_tag(request.cdb)
         log = self.log.bind(changer=unit.serial)
-        try:
-            with answering(log, f"SCSI_EXECUTE_CDB {name_of(request.cdb)}", unit):
-                done = transport.execute(
-                    request.cdb,
-                    data_out=request.dataout,
-                    data_in_length=cdb.wanted(request.flags, request.datain_length),
-                    timeout_s=cdb.seconds(request.timeout),
-                )
-        finally:
-            # Also when the command failed: a robot may stop half way.
+        with answering(log, f"SCSI_EXECUTE_CDB {name_of(request.cdb)}", unit), ExitStack() as stack:
             if effect is cdb.Effect.MOVES:
-                library.moved(*_addresses(request.cdb))
+                self._permit(stack, log, library, request.cdb)
+            done = self._untold(library, effect, request.cdb) or transport.execute(
+                request.cdb,
+                data_out=request.dataout,
+                data_in_length=cdb.wanted(request.flags, request.datain_length),
+                timeout_s=cdb.seconds(request.timeout),
+            )
         self._tell(log, request.cdb, done)
         return m.ScsiExecuteCdbReply(
             status=done.status,
@@ -131,6 +132,30 @@ class ScsiService:
             datain=done.data,
             ext_sense=done.sense,
         )
+
+    @staticmethod
+    def _untold(library: Library, effect: cdb.Effect, command: bytes) -> Completion | None:
+        """A unit attention about moved cartridges that our own questions took: the DMA's plan is too old.
+
+        It is told in place of the next move, as the changer would have; a new report makes it needless.
+        """
+        if effect is not cdb.Effect.MOVES and command[0] != READ_ELEMENT_STATUS.opcode:
+            return None
+        change, library.change = library.change, None
+        if change is None or effect is not cdb.Effect.MOVES:
+            return None
+        return Completion(ScsiStatus.CHECK_CONDITION, sense=change.raw or change.encode())
+
+    @staticmethod
+    def _permit(stack: ExitStack, log: Any, library: Library, command: bytes) -> None:
+        """Have a move checked, and noted when it is over.  Raises RefusalError, TapeError."""
+        try:
+            stack.enter_context(permitted(library, command))
+        except RefusalError as error:
+            log.warning("move refused", command=name_of(command), why=str(error))
+            raise
+        # Also when the command fails: a robot may stop half way.
+        stack.callback(library.moved, *{address for move in moves_of(command) for address in move})
 
     def _tell(self, log: Any, command: bytes, done: Completion) -> None:
         """One line for a command that did not simply succeed, its sense in words."""
@@ -142,11 +167,3 @@ class ScsiService:
         if self._open_changer is None:
             raise RefusalError(ErrorCode.DEV_NOT_OPEN, "no changer is open in this session")
         return self._open_changer
-
-
-def _addresses(command: bytes) -> tuple[int, ...]:
-    """Where a cartridge came from and went to; none for a command that is not MOVE MEDIUM: anywhere."""
-    if command[0] != MOVE_MEDIUM.opcode or len(command) < MOVE_MEDIUM.length:
-        return ()
-    fields = MOVE_MEDIUM.decode(command)
-    return fields["source"], fields["destination"]

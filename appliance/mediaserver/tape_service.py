@@ -99,6 +99,7 @@ class TapeService:
         unit.claim(self)
         try:
             with answering(self.log.bind(drive=unit.serial), "TAPE_OPEN", unit):
+                unit.hold()
                 opened = OpenDrive(library, unit, request.mode, self.log, strict=self._strict)
                 try:
                     opened.prepare()
@@ -109,6 +110,7 @@ class TapeService:
             unit.release(self)
             raise
         self.opened = opened
+        unit.in_use = self.in_use
         self._close_failed = False
         opened.log.info("drive opened", mode=request.mode.name, cartridge=opened.barcode)
         return m.TapeOpenReply()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from tape.commands import INITIALIZE_ELEMENT_STATUS, MOVE_MEDIUM, READ_ELEMENT_STATUS
+from tape.commands import EXCHANGE_MEDIUM, INITIALIZE_ELEMENT_STATUS, MOVE_MEDIUM, READ_ELEMENT_STATUS
 from tape.elements import (
     DESCRIPTOR,
     DESCRIPTOR_LENGTH,
@@ -17,7 +17,7 @@ from tape.elements import (
 from tape.errors import TapeMisuseError
 from tape.fields import encode_fields
 from tape.model.cartridge import Cartridge
-from tape.model.commands import EXCHANGE_MEDIUM, INITIALIZE_WITH_RANGE, POSITION_TO_ELEMENT
+from tape.model.commands import INITIALIZE_WITH_RANGE, POSITION_TO_ELEMENT
 from tape.model.drive import DriveModel
 from tape.model.element_map import ElementMap
 from tape.model.inquiry import Inquiry, t10_identifier

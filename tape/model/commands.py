@@ -54,8 +54,6 @@ LOG_SENSE = Command(
         "allocation_length": _ALLOCATION_16,
     },
 )
-RESERVE_6 = Command("RESERVE(6)", 0x16, 6, {})
-RELEASE_6 = Command("RELEASE(6)", 0x17, 6, {})
 RESERVE_10 = Command("RESERVE(10)", 0x56, 10, {})
 RELEASE_10 = Command("RELEASE(10)", 0x57, 10, {})
 PERSISTENT_RESERVE_IN = Command(
@@ -149,18 +147,5 @@ INITIALIZE_WITH_RANGE = Command(
         "range": Field(0x01, 1),
         "start": Field(0xFFFF, 2),
         "count": Field(0xFFFF, 6),
-    },
-)
-EXCHANGE_MEDIUM = Command(
-    "EXCHANGE MEDIUM",
-    0xA6,
-    12,
-    {
-        "transport": Field(0xFFFF, 2),
-        "source": Field(0xFFFF, 4),
-        "first_destination": Field(0xFFFF, 6),
-        "second_destination": Field(0xFFFF, 8),
-        "invert1": Field(0x02, 10),
-        "invert2": Field(0x01, 10),
     },
 )

@@ -12,8 +12,10 @@ from tape.commands import (
     INQUIRY,
     PREVENT_ALLOW,
     READ_BLOCK_LIMITS,
+    RELEASE_6,
     REPORT_LUNS,
     REQUEST_SENSE,
+    RESERVE_6,
     TEST_UNIT_READY,
 )
 from tape.model.commands import (
@@ -21,10 +23,8 @@ from tape.model.commands import (
     MAINTENANCE_IN,
     PERSISTENT_RESERVE_IN,
     PERSISTENT_RESERVE_OUT,
-    RELEASE_6,
     RELEASE_10,
     REPORT_DENSITY_SUPPORT,
-    RESERVE_6,
     RESERVE_10,
 )
 from tape.model.outcome import (

@@ -54,6 +54,8 @@ class ExampleLibrary:
     changer: str = "CHG1"
     drives: tuple[str, ...] = ("DRV1", "DRV2")
     writable: tuple[str, ...] = WRITABLE
+    readable: tuple[str, ...] = CARTRIDGES[2:]
+    reserve: bool = True
     folder: Path | None = None
     slots: tuple[str, ...] = CARTRIDGES
     capacity: int = 1 << 20
@@ -149,10 +151,46 @@ class GatedBackend(ModelBackend):
         return GatedTransport(inner, self.gates[serial]) if serial in self.gates else inner
 
 
+class NdmpTransport(Transport):
+    """What a DMA does: its changer commands travel in SCSI_EXECUTE_CDB."""
+
+    def __init__(self, client: Client) -> None:
+        self.name = "ndmp"
+        self._client = client
+
+    def execute(
+        self,
+        cdb: bytes,
+        *,
+        data_out: DataOut = b"",
+        data_in_length: int = 0,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> Completion:
+        """Deliver one command by NDMP."""
+        request = m.ScsiExecuteCdbRequest(
+            flags=1 if data_in_length else 0,
+            timeout=int(timeout_s * 1000),
+            datain_length=data_in_length,
+            cdb=cdb,
+        )
+        reply = self._client.call(request, m.ScsiExecuteCdbReply, WAIT_S)
+        return Completion(reply.status, reply.datain, reply.ext_sense)
+
+    def close(self) -> None:
+        """Nothing."""
+
+
 class Site:
     """A running media server with two drives, three cartridges of 1 MiB, the last one not writable."""
 
-    def __init__(self, folder: Path, *, strict: bool = False, capacity: int = 1 << 20) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        strict: bool = False,
+        capacity: int = 1 << 20,
+        config: ExampleLibrary | None = None,
+    ) -> None:
         spec = LibrarySpec(
             "CHG1",
             ("DRV1", "DRV2"),
@@ -164,7 +202,7 @@ class Site:
         self.model = LibraryModel(folder, spec)
         self.backend = GatedBackend(self.model)
         self.gate = self.backend.gates["DRV1"]
-        self.libraries = Libraries([Library(ExampleLibrary(), self.backend)])
+        self.libraries = Libraries([Library(config or ExampleLibrary(), self.backend)])
         self.server = NdmpServer(
             ("127.0.0.1", 0),
             media_setup(self.libraries, "media1", "127.0.0.1", strict=strict),

@@ -5,51 +5,21 @@ from __future__ import annotations
 import pytest
 
 from appliance.ndmp import messages as m
-from appliance.ndmp.client import Client
 from appliance.ndmp.enums import ErrorCode, TapeOpenMode
 from appliance.ndmp.xdr import Struct
 from tape.changer import Changer
 from tape.commands import MOVE_MEDIUM
 from tape.elements import ElementKind
 from tape.sense import Sense
-from tape.transport import DEFAULT_TIMEOUT_S, Completion, DataOut, ScsiStatus, Transport
+from tape.transport import ScsiStatus
 from tests.unit.mediaserver.support import (
     CARTRIDGES,
     CHANGER,
     DRIVE,
-    WAIT_S,
+    NdmpTransport,
     Site,
     error_of,
 )
-
-
-class NdmpTransport(Transport):
-    """What a DMA does: its changer commands travel in SCSI_EXECUTE_CDB."""
-
-    def __init__(self, client: Client) -> None:
-        self.name = "ndmp"
-        self._client = client
-
-    def execute(
-        self,
-        cdb: bytes,
-        *,
-        data_out: DataOut = b"",
-        data_in_length: int = 0,
-        timeout_s: float = DEFAULT_TIMEOUT_S,
-    ) -> Completion:
-        """Deliver one command by NDMP."""
-        request = m.ScsiExecuteCdbRequest(
-            flags=1 if data_in_length else 0,
-            timeout=int(timeout_s * 1000),
-            datain_length=data_in_length,
-            cdb=cdb,
-        )
-        reply = self._client.call(request, m.ScsiExecuteCdbReply, WAIT_S)
-        return Completion(reply.status, reply.datain, reply.ext_sense)
-
-    def close(self) -> None:
-        """Nothing."""
 
 
 @pytest.mark.parametrize(

@@ -270,11 +270,11 @@ def test_a_simple_reservation_keeps_others_out(path: Transport, library: Library
     """SPC-2 7.21, table 10: conflict for others, until RELEASE, the loss of the nexus, or a reset."""
     other = settled(library, OTHER)
     for ending in (
-        lambda: path.execute(more.RELEASE_6.cdb()),
+        lambda: path.execute(commands.RELEASE_6.cdb()),
         lambda: library.drives[0].detach(library.drives[0].nexus),
         library.drives[0].reset,
     ):
-        assert path.execute(more.RESERVE_6.cdb()).status == ScsiStatus.GOOD
+        assert path.execute(commands.RESERVE_6.cdb()).status == ScsiStatus.GOOD
         assert other.execute(bytes(6)).status == ScsiStatus.RESERVATION_CONFLICT
         assert other.execute(more.RESERVE_10.cdb()).status == ScsiStatus.RESERVATION_CONFLICT
         assert other.execute(more.RELEASE_10.cdb()).status == ScsiStatus.GOOD
@@ -304,7 +304,7 @@ def test_persistent_reservations(path: Transport, library: LibraryModel) -> None
     assert (int.from_bytes(held[8:16], "big"), held[21]) == (7, 3)
     assert other.execute(commands.REWIND.cdb()).status == ScsiStatus.RESERVATION_CONFLICT
     assert other.execute(bytes(6)).status == ScsiStatus.GOOD
-    assert path.execute(more.RESERVE_6.cdb()).status == ScsiStatus.RESERVATION_CONFLICT
+    assert path.execute(commands.RESERVE_6.cdb()).status == ScsiStatus.RESERVATION_CONFLICT
     assert persist(other, 6, 0, 9).status == ScsiStatus.GOOD
     assert persist(other, 1, 9, kind=3).status == ScsiStatus.RESERVATION_CONFLICT
     assert persist(other, 4, 9, 7, kind=3).status == ScsiStatus.GOOD
@@ -466,9 +466,9 @@ def test_exchange_medium(library: LibraryModel) -> None:
     Drive(library.transport(DRIVE)).write(b"first")
     first, second = FIRST_SLOT + 1, FIRST_SLOT + 4
     values = {"source": first, "first_destination": FIRST_DRIVE}
-    ask(path, more.EXCHANGE_MEDIUM, second_destination=first, **values)
+    ask(path, commands.EXCHANGE_MEDIUM, second_destination=first, **values)
     assert held(library) == {FIRST_DRIVE: BARCODES[1], first: BARCODES[0], FIRST_SLOT + 2: BARCODES[2]}
-    ask(path, more.EXCHANGE_MEDIUM, second_destination=second, **values)
+    ask(path, commands.EXCHANGE_MEDIUM, second_destination=second, **values)
     assert held(library) == {FIRST_DRIVE: BARCODES[0], second: BARCODES[1], FIRST_SLOT + 2: BARCODES[2]}
     drive = Drive(library.transport(DRIVE))
     drive.wait_ready(0)
@@ -497,7 +497,7 @@ def test_impossible_exchanges_move_nothing(
         "first_destination": FIRST_DRIVE,
         "second_destination": FIRST_SLOT + 4,
     }
-    cdb = more.EXCHANGE_MEDIUM.cdb(**{**values, **changes})
+    cdb = commands.EXCHANGE_MEDIUM.cdb(**{**values, **changes})
     assert sense(library.transport(CHANGER).execute(cdb)) == code
     assert held(library) == before
 
@@ -506,7 +506,7 @@ def test_a_locked_drive_exchanges_nothing(library: LibraryModel) -> None:
     """SMC-3 6.3 with SPC-4 6.19: removal prevented (53/02) holds for an exchange, before anything moves."""
     Drive(library.transport(DRIVE)).prevent_removal(True)
     before = held(library)
-    cdb = more.EXCHANGE_MEDIUM.cdb(
+    cdb = commands.EXCHANGE_MEDIUM.cdb(
         source=FIRST_SLOT + 1, first_destination=FIRST_DRIVE, second_destination=FIRST_SLOT + 1
     )
     assert sense(library.transport(CHANGER).execute(cdb)) == (5, 0x53, 0x02)
