@@ -13,7 +13,9 @@ import os
 from collections.abc import Iterator, Sequence
 
 from appliance.archive.acl import DEFAULT_ATTRIBUTE
+from appliance.archive.dumpdir import DUMPDIR_BYTES_MAX, Dumpdir, parse_dumpdir
 from appliance.archive.errors import ArchiveUsageError, DamagedArchiveError, TruncatedArchiveError
+from appliance.archive.follow import Follower
 from appliance.archive.frame import parse_global_header
 from appliance.archive.index import parse_index
 from appliance.archive.kinds import Kind
@@ -96,6 +98,7 @@ class Extractor:
 
         # Two of each, since entering one directory gives up the other of the same tree.
         self._trees, self._link_trees = Trees(make), Trees(make)
+        self._follower = Follower(self._targets, self._trees, self._link_trees, self._problem)
         # Whether the directory entered last hands down a default ACL.
         self._bequest: tuple[int, list[bytes], bool] = (-1, [], False)
 
@@ -183,7 +186,11 @@ class Extractor:
             if member.kind is Kind.FILE:
                 done = self._file(member, attributes, path, destinations)
             else:
+                dumpdir = self._dumpdir(member)
                 done = sum(self._other(member, attributes, path, place) for place in destinations)
+                if dumpdir is not None:
+                    self._bequest = (-1, [], False)  # of a directory that may move now
+                    self.result.removed += self._follower.follow(dumpdir, path, self._root, destinations)
         except TruncatedArchiveError:
             raise
         except _MEMBER_ERRORS as error:
@@ -208,6 +215,14 @@ class Extractor:
         except _MEMBER_ERRORS as error:
             self._problem(path, _explain(error), [destination])
             return False
+
+    def _dumpdir(self, member: Member) -> Dumpdir | None:
+        """The list of a directory, if there is one and it is to be followed."""
+        if not (self._options.incremental and member.is_dumpdir):
+            return None
+        if member.stored > DUMPDIR_BYTES_MAX:
+            raise DamagedArchiveError(f"a directory's list of {member.stored} bytes", member.offset)
+        return parse_dumpdir(b"".join(bytes(view) for view in self._reader.data()), member.offset)
 
     def _inherits(self, place: _Place) -> bool:
         """Whether new names in a place's directory get an ACL by default (acl(5))."""

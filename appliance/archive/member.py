@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 from appliance.archive.acl import acl_from_text
 from appliance.archive.errors import DamagedArchiveError
-from appliance.archive.kinds import Kind
+from appliance.archive.kinds import DUMPDIR_FLAG, Kind
 from appliance.archive.pax import decode_keyword, header_origin, parse_integer, parse_time
-from appliance.archive.ustar import DEVICE_MAJOR, DEVICE_MINOR, GID, MODE, MTIME, UID, parse_number
+from appliance.archive.ustar import DEVICE_MAJOR, DEVICE_MINOR, GID, MODE, MTIME, TYPE, UID, parse_number
 
 __all__ = ["GlobalHeader", "Member"]
 
@@ -51,6 +51,11 @@ class Member(NamedTuple):
     def is_sparse(self) -> bool:
         """Whether the body begins with a map (GNU.sparse 1.0)."""
         return b"GNU.sparse.major" in self.records
+
+    @property
+    def is_dumpdir(self) -> bool:
+        """Whether the body is a directory's list (dumpdir.py)."""
+        return self.fields[TYPE] == DUMPDIR_FLAG
 
     @property
     def image_offset(self) -> int | None:

@@ -31,12 +31,15 @@ class ExtractOptions:
 
     `existing`: see there.  `backup_root`: the global path sources are relative to; None takes it from the
     image's global header (an image without one has ``/``).  `devices`: whether device nodes are made.
+    `incremental`: whether a directory's list is followed (dumpdir.py): what it moves is moved, what it does
+    not name is removed.
     `second_pass`: whether whoever asked restores the lost links afterwards, so that they are no problems yet.
     """
 
     existing: Existing = Existing.OVERWRITE
     backup_root: bytes | None = None
     devices: bool = True
+    incremental: bool = False
     second_pass: bool = False
 
 
@@ -62,6 +65,7 @@ class SourceStatus:
 class ExtractResult:
     """What a restore came to.
 
+    `removed`: names that were there and are not in a directory's list.
     `files` members restored, of every kind, and `data_bytes` of their data; `kept` left because of
     `Existing`; `skipped` owners and devices left out for lack of privilege; `problems` the first
     `PROBLEMS_MAX` of `problem_count`, as (path, text); `lost_links` the first as many of the hard links whose
@@ -72,6 +76,7 @@ class ExtractResult:
     files: int = 0
     data_bytes: int = 0
     kept: int = 0
+    removed: int = 0
     skipped: int = 0
     problem_count: int = 0
     problems: list[tuple[bytes, str]] = field(default_factory=list)

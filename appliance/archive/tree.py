@@ -38,6 +38,10 @@ class Tree:
         self._shrink(0)
         os.close(self._root)
 
+    def forget(self) -> None:
+        """Give up the way that is kept open: directories on it were moved."""
+        self._shrink(0)
+
     def enter(self, components: list[bytes], create: bool) -> int:
         """Return a directory's descriptor, good until the next call.
 
@@ -115,6 +119,11 @@ class Trees:
         """Close those that were not used for longest; called between members."""
         while len(self._open) > OPEN_TREES_MAX:
             self._open.pop(next(iter(self._open))).close()
+
+    def forget(self) -> None:
+        """Directories were moved: nothing that is open is sure to be where it was."""
+        for tree in self._open.values():
+            tree.forget()
 
     def close(self) -> None:
         """Close all."""

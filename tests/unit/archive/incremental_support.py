@@ -7,10 +7,11 @@ from pathlib import Path
 
 from appliance.archive.changes import Changes
 from appliance.archive.frame import END_OF_ARCHIVE, global_header
+from appliance.archive.outcome import ExtractOptions
 from appliance.archive.part import PartRequest, PartResult
 from appliance.archive.treestate import BaseState, NextState
 from appliance.archive.writer import write_part
-from tests.unit.archive.archive_support import Recorder, directory
+from tests.unit.archive.archive_support import Recorder, directory, extract
 
 
 @dataclass
@@ -62,6 +63,13 @@ class Chain:
             done = subprocess.run(command, input=image, capture_output=True, check=False)
             said += done.stderr.decode("utf-8", "replace")
         return said
+
+    def restore(self, target: Path) -> list[tuple[bytes, str]]:
+        """Restore all images in order, following their lists; return the problems."""
+        seen = Recorder()
+        for image in self.images:
+            extract(image, target, options=ExtractOptions(incremental=True), observer=seen)
+        return seen.problems
 
 
 def rotated(top: Path, names: list[str]) -> None:

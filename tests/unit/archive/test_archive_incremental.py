@@ -59,6 +59,14 @@ def test_what_could_not_be_saved_is_tried_again(chain: Chain) -> None:
     assert b"/a/one" in chain.saved()
 
 
+def _check_both_ways_back(chain: Chain, tmp_path: Path) -> None:
+    """All images in order give exactly the tree, by GNU tar and by us, without a word."""
+    assert chain.restore_with_gnu_tar(tmp_path / "by-tar") == ""
+    assert manifest(tmp_path / "by-tar") == manifest(chain.root)
+    assert chain.restore(tmp_path / "by-us") == []
+    assert manifest(tmp_path / "by-us") == manifest(chain.root)
+
+
 def _deleted(root: Path) -> None:
     (root / "a/one").unlink()
     shutil.rmtree(root / "c")
@@ -155,15 +163,14 @@ CHANGES: list[Callable[[Path], None]] = [
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_gnu_tar_makes_the_tree_of_that_day(
+def test_the_chain_gives_the_tree_of_that_day(
     chain: Chain, tmp_path: Path, change: Callable[[Path], None]
 ) -> None:
-    """The full archive and the incremental one, extracted in order, give exactly the tree, without a word."""
+    """The full archive and the incremental one, in order, give exactly the tree, by GNU tar and by us."""
     chain.save()
     change(chain.root)
     chain.save()
-    assert chain.restore_with_gnu_tar(tmp_path / "back") == ""
-    assert manifest(tmp_path / "back") == manifest(chain.root)
+    _check_both_ways_back(chain, tmp_path)
 
 
 def test_no_file_of_a_renamed_directory_is_saved_again(chain: Chain) -> None:
@@ -185,8 +192,7 @@ def test_snapshots_by_name_move_up_without_being_saved_again(chain: Chain, tmp_p
         rotated(chain.root, names)
         chain.save()
         assert not [path for path in chain.saved() if path.count(b"/") == 2]
-    assert chain.restore_with_gnu_tar(tmp_path / "back") == ""
-    assert manifest(tmp_path / "back") == manifest(chain.root)
+    _check_both_ways_back(chain, tmp_path)
 
 
 def _random_change(root: Path, random: Random) -> None:
@@ -222,5 +228,4 @@ def test_any_sequence_of_changes_is_followed(chain: Chain, tmp_path: Path, seed:
         for _ in range(random.randrange(1, 12)):
             _random_change(chain.root, random)
         chain.save()
-    assert chain.restore_with_gnu_tar(tmp_path / "back") == ""
-    assert manifest(tmp_path / "back") == manifest(chain.root)
+    _check_both_ways_back(chain, tmp_path)
