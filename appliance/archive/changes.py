@@ -10,8 +10,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from appliance.archive.dumpdir import DIRECTORY, IN_ARCHIVE, UNCHANGED, Dumpdir
-from appliance.archive.moves import Moves
-from appliance.archive.treestate import TOP, BaseState, Inode, NextState, Remembered, settled
+from appliance.archive.moves import Moves, Open, Subdirectories, find_moves
+from appliance.archive.treestate import (
+    TOP,
+    BaseState,
+    Inode,
+    NextState,
+    Remembered,
+    StateError,
+    settled,
+)
 
 __all__ = ["Changes", "Look", "dumpdir_of"]
 
@@ -43,14 +51,54 @@ class Changes:
     """Compares a part with its base, and keeps what it finds for the next one.
 
     `is_incremental`: directories are written with their lists.  Without a `base` all of the part is new.
-    `following` None: nothing is kept.  Methods raise `StateError`.
+    `following` None: nothing is kept.
+
+    A base that turns out to be damaged is done without, and so is a state that cannot be kept: a backup is
+    worth more than the next one's speed.  `failures` says so, in words for people.
     """
 
     def __init__(self, base: BaseState | None, following: NextState | None, *, is_incremental: bool) -> None:
         self.base = base
         self.moves = Moves()
+        self.failures: list[str] = []
         self.is_incremental = is_incremental
         self._following = following
+
+    def find_moves(self, top: int, subdirectories: Subdirectories, open_below: Open) -> None:
+        """Find the directories that were moved since the base, before anything is written."""
+        if self.base is not None:
+            try:
+                self.moves = find_moves(top, self.base, subdirectories, open_below)
+            except StateError as error:
+                self._lose_base(error)
+
+    def _lose_base(self, error: StateError) -> None:
+        self.base = None
+        self.failures.append(f"{error}; what is left of the part is saved whole")
+
+    def finish(self) -> bool:
+        """All is written; whether its state is kept, whole."""
+        if self._following is None:
+            return False
+        try:
+            self._following.finish()
+        except StateError as error:
+            self._lose_following(error)
+            return False
+        return True
+
+    def close(self) -> None:
+        """Give everything back; without `finish` nothing is kept."""
+        if self.base is not None:
+            self.base.close()
+        if self._following is not None:
+            self._following.abandon()
+
+    def _lose_following(self, error: StateError) -> None:
+        if self._following is not None:
+            self._following.abandon()
+        self._following = None
+        self.failures.append(f"{error}; the next incremental backup saves the part whole")
 
     def look(
         self,
@@ -86,7 +134,11 @@ class Changes:
 
     def _known(self, inode: int, above: Look | None, name: bytes, path: bytes) -> Remembered | None:
         """What the base has of a directory, if its steps bring that to where the directory is."""
-        known = None if self.base is None else self.base.directory(inode)
+        try:
+            known = None if self.base is None else self.base.directory(inode)
+        except StateError as error:
+            self._lose_base(error)
+            return None
         if known is None:
             return None
         placed = self.moves.placed.get(inode)
@@ -101,9 +153,11 @@ class Changes:
         """All of a directory but its subdirectories, `below`, is written."""
         if self._following is not None and look.is_ours:
             others = look.unchanged | look.saved
-            self._following.add(
-                Remembered(look.inode, look.parent, look.name, look.changed, frozenset(below), others)
-            )
+            kept = Remembered(look.inode, look.parent, look.name, look.changed, frozenset(below), others)
+            try:
+                self._following.add(kept)
+            except StateError as error:
+                self._lose_following(error)
 
 
 def _unchanged(descriptor: int, known: Remembered, others: Sequence[bytes]) -> dict[bytes, Inode]:

@@ -129,6 +129,7 @@ class NextState:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._is_finished = False
         try:
             path.unlink(missing_ok=True)
             self._connection = sqlite3.connect(path, isolation_level=None)
@@ -170,14 +171,16 @@ class NextState:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+            self._is_finished = True
         except (sqlite3.Error, OSError) as error:
             self.abandon()
             raise StateError(f"the state of a backup cannot be kept: {error}") from error
 
     def abandon(self) -> None:
-        """Give it up, and its file.  Safe to repeat."""
+        """Give it up, and its file, unless it was finished.  Safe to repeat."""
         self._connection.close()
-        self._path.unlink(missing_ok=True)
+        if not self._is_finished:
+            self._path.unlink(missing_ok=True)
 
 
 def _quoted(path: Path) -> str:

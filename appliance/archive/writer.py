@@ -26,7 +26,6 @@ from appliance.archive.errors import ArchiveUsageError, StartNotFoundError, Stop
 from appliance.archive.kinds import FLAG_OF_KIND, Kind, kind_of_mode
 from appliance.archive.listing import Lister, Name
 from appliance.archive.members import PartStream, member_name
-from appliance.archive.moves import find_moves
 from appliance.archive.numbers import Numbers, Place
 from appliance.archive.part import Observer, PartRequest, PartResult
 from appliance.archive.pax import RECORDS_BYTES_MAX
@@ -94,7 +93,7 @@ def write_part(
 ) -> PartResult:
     """Write the members of one part to `sink`, in pieces of up to 1 MiB; return what they came to.
 
-    `changes`: what they are compared with, and kept for the next time (`StateError` comes from there).
+    `changes`: what they are compared with, and kept for the next time; the caller's to finish and close.
 
     No end-of-archive is written.  Files that change, shrink, vanish or cannot be read are padded or left
     out, and told to `observer`; the stream stays valid.  Raises `StartNotFoundError` before the first byte
@@ -380,15 +379,13 @@ class _Walk:
 
     def _find_moves(self, parent: int, name: bytes) -> None:
         """Find the directories that were moved since the base."""
-        changes = self._changes
-        if changes is None or changes.base is None:
+        if self._changes is None or self._changes.base is None:
             return
         with contextlib.suppress(OSError):  # it is told when the directory is to be written
             descriptor = self._open(name, DIRECTORY_FLAGS, parent)
             try:
-                changes.moves = find_moves(
+                self._changes.find_moves(
                     descriptor,
-                    changes.base,
                     self._subdirectories,
                     lambda name, parent: self._open(name, DIRECTORY_FLAGS, parent),
                 )

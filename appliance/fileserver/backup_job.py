@@ -11,7 +11,7 @@ import os
 import socket
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from appliance import feeds
@@ -22,7 +22,8 @@ from appliance.archive.part import history_path
 from appliance.archive.selection import Reach, Selection
 from appliance.archive.writer import write_directories
 from appliance.fileserver import order as o
-from appliance.fileserver.environment import HistoryForm
+from appliance.fileserver.bases import Known, choose
+from appliance.fileserver.environment import ALL_OF_IT, HistoryForm, Increment
 from appliance.fileserver.history import History
 from appliance.fileserver.job import Job, JobContext, JobFailedError, JobTotals
 from appliance.fileserver.skeleton import Skeleton
@@ -56,6 +57,9 @@ class _Halts:
     feed: MoverHaltReason | None = None
 
 
+Knowing = Callable[[Sequence[Part]], Sequence[Known]]
+
+
 @dataclass(frozen=True)
 class BackupOrder:
     """What a DMA asked for: global path of the root, form of file history, what of it is saved.
@@ -68,6 +72,7 @@ class BackupOrder:
     exclude: tuple[bytes, ...] = ()
     files: tuple[bytes, ...] = ()
     markers: Markers = NO_MARKERS
+    increment: Increment = ALL_OF_IT
 
     def __post_init__(self) -> None:
         self.selection()
@@ -80,7 +85,8 @@ class BackupOrder:
 class BackupJob(Job):
     """Runs one backup."""
 
-    def __init__(self, context: JobContext, gns: GnsMap, order: BackupOrder) -> None:
+    def __init__(self, context: JobContext, gns: GnsMap, order: BackupOrder, known: Knowing) -> None:
+        """`known` tells what the owners of the parts have as bases.  Raises RefusalError for no base."""
         super().__init__(context)
         self._gns = gns
         self._order = order
@@ -91,6 +97,7 @@ class BackupJob(Job):
             for part in gns.parts(order.root)
             if selection.reach_of_part(history_path(part.path, order.root)) is not Reach.NONE
         ]
+        self.base = choose(order.increment, known(self._wanted), order.root)
         self._skeleton = Skeleton(order.root, self._wanted)
         self._matched: set[int] = set()
         self._parts: list[PartSummary] = []
@@ -99,6 +106,8 @@ class BackupJob(Job):
         self._next_node = self._skeleton.next_node
         self._own_feed: socket.socket | None = None
         self.totals = JobTotals()
+        self.saved: list[Part] = []
+        self.moved: list[bytes] = []
 
     def abort(self) -> None:
         """End the job, also where it feeds the image itself and the connection server does not read."""
@@ -145,6 +154,7 @@ class BackupJob(Job):
             backup_root=self._root,
             stream_offset=len(global_header(self.context.name, self._root)),
             nodes=nodes,
+            is_incremental=self._order.increment.is_incremental,
         )
         history.flush()
         self.totals.files += result.files
@@ -241,6 +251,10 @@ class BackupJob(Job):
             markers=self._order.markers,
             nodes=self._skeleton.nodes(part.path),
             history=self._order.history,
+            level=self._order.increment.level,
+            token=self.base.token,
+            base=self.base.base if part.path in self.base.paths else None,
+            is_incremental=self._order.increment.is_incremental,
         )
         owner.do(m.DataConnectRequest(address))
         owner.do(m.DataStartBackupRequest(o.BUTYPE, order.to_env()))
@@ -256,7 +270,7 @@ class BackupJob(Job):
             raise JobFailedError(f"{path}: {owner.peer} failed within its part")
         env = owner.call(m.DataGetEnvRequest(), m.DataGetEnvReply).env
         try:
-            totals = o.PartTotals.from_env({pair.name: pair.value for pair in env})
+            totals = o.PartTotals.from_env(env)
         except (KeyError, ValueError) as error:
             raise JobFailedError(f"{path}: {owner.peer} gave no totals of its part") from error
         self._check_counts(feed, halts, path, totals.length)
@@ -266,6 +280,8 @@ class BackupJob(Job):
         self.totals.problems += totals.problems
         self._next_node += totals.nodes
         self._matched |= totals.matched
+        self.moved += totals.moved
+        self.saved.append(part)
         self.context.progress(self.totals.bytes)
         self.context.log.info(
             "part saved", path=path, owner=owner.peer, bytes=totals.length, files=totals.files

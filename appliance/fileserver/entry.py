@@ -12,13 +12,13 @@ from typing import Any
 from appliance.archive.errors import ArchiveUsageError
 from appliance.dataservice import DataService
 from appliance.errors import SpanreelError
-from appliance.fileserver import environment, rights
+from appliance.fileserver import bases, environment, rights
 from appliance.fileserver import order as o
 from appliance.fileserver.backup_job import BackupJob, BackupOrder
 from appliance.fileserver.direct import PART, access, is_yes, part_values
 from appliance.fileserver.filehist_job import FilehistJob
 from appliance.fileserver.job import Job, JobAbortedError, JobContext, JobFailedError, JobTotals, new_job_name
-from appliance.fileserver.owner import existing_policy
+from appliance.fileserver.owner import check_lists, existing_policy
 from appliance.fileserver.plan import clean_path, routes, wishes
 from appliance.fileserver.restore_job import RestoreJob
 from appliance.gns.map import GnsMap, PathNotFoundError
@@ -77,6 +77,7 @@ class EntryService(DataService):
         self._names_given = False
         self._job: Job | None = None
         self._cancelled = False
+        self._tells_moves = False
 
     def kinds(self) -> tuple[AddressType, ...]:
         """What the session may use: IPv6 is an extension."""
@@ -155,26 +156,37 @@ class EntryService(DataService):
                 history=environment.history_form(self.env, butype),
                 exclude=tuple(self.env.get(b"EXCLUDE", ())),
                 files=tuple(self.env.get(b"FILES", ())),
+                increment=environment.increment(self.env),
                 markers=environment.markers(self.env),
             )
         except (RefusalError, ArchiveUsageError) as error:
             raise self._refuse(ErrorCode.ILLEGAL_ARGS, str(error)) from error
         self._check_backup_rights(order.root)
         try:
-            job = BackupJob(self._context(), self._fresh_map(), order)
+            job = BackupJob(
+                self._context(),
+                self._fresh_map(),
+                order,
+                lambda parts: bases.ask(self._peers, order.root, parts, self.log),
+            )
         except (RefusalError, PathNotFoundError, ArchiveUsageError) as error:
             raise self._refuse(ErrorCode.ILLEGAL_ARGS, str(error)) from error
         self.set_value(b"PATHNAME_SEPARATOR", b"/")
-        self.env.pop(PART, None)
+        for name in (PART, environment.DUMP_DATE):
+            self.env.pop(name, None)
+        self._tells_moves = is_yes(self.env, o.MOVED, default=False)
+        self.env.pop(o.MOVED, None)
         self._note_user()
-        return self._runner(job, lambda: self._run_backup(job))
+        return self._runner(job, lambda: self._run_backup(job, order))
 
     def recover(self, butype: bytes, names: Sequence[Name]) -> Callable[[], DataHaltReason]:
         """Look the targets up, and return what runs the restore."""
         # TYPE may be that of the backup: every type's image is restored by either name.
         self._check_butype(butype)
-        existing = existing_policy(self.value(o.EXISTING)).value.encode()
+        policy = existing_policy(self.value(o.EXISTING))
+        existing = policy.value.encode()
         try:
+            check_lists(self.env, policy)
             fallback = self.value(b"PREFIX") or self.value(b"FILESYSTEM") or b"/"
             gns = self._fresh_map()
             if self._strict and not names:
@@ -191,7 +203,14 @@ class EntryService(DataService):
         second_pass = is_yes(self.env, o.SECOND_PASS, default=False)
         self.env.pop(o.LOST_LINK, None)
         job = RestoreJob(
-            self._context(), gns.generation, wanted, owners, existing, reading, second_pass=second_pass
+            self._context(),
+            gns.generation,
+            wanted,
+            owners,
+            existing,
+            reading,
+            second_pass=second_pass,
+            extract=self.value(environment.EXTRACT),
         )
         return self._runner(job, lambda: self._run_restore(job))
 
@@ -305,12 +324,28 @@ class EntryService(DataService):
 
         return counted
 
-    def _run_backup(self, job: BackupJob) -> DataHaltReason:
+    def _run_backup(self, job: BackupJob, order: BackupOrder) -> DataHaltReason:
         reason = job.run()
         self.env[PART] = part_values(job.table())
         self.bytes_processed = job.totals.bytes
         self._set_totals(job.totals)
+        if order.increment.is_incremental:
+            self.set_value(environment.BASE_DATE, job.base.base or 0)
+            if self._tells_moves:
+                self.env[o.MOVED] = job.moved
+        if reason is DataHaltReason.SUCCESSFUL and not job.totals.skipped:
+            self._keep_base(job, order.root)
         return reason
+
+    def _keep_base(self, job: BackupJob, root: bytes) -> None:
+        """A backup that is whole becomes a base, before the DMA hears that it ended."""
+        token = job.base.token
+        if token is None:
+            return
+        for path, why in bases.keep(self._peers, root, token, job.saved).items():
+            text = f"{show_path(path)}: the next incremental backup saves all of it: {why}"
+            self.message(LogType.NORMAL, text)
+        self.set_value(environment.DUMP_DATE, token)
 
     def _run_filehist(self, job: FilehistJob) -> DataHaltReason:
         reason = job.run()

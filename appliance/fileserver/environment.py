@@ -1,7 +1,10 @@
 """What the variables of a backup or restore ask for, in every spelling that DMAs use.  Pure.
 
 Variables that are not read here are kept, and returned by DATA_GET_ENV, but change nothing (draft-skardal-
-ndmpv4-04, 3.5.2.3): among them UPDATE and EXTRACT, which have no meaning without a dumpdates file.
+ndmpv4-04, 3.5.2.3).
+
+Incremental backups are asked for by LEVEL, as dump(8) has it, or by token: BASE_DATE is the DUMP_DATE that an
+earlier backup returned (several vendors' file servers have it so).
 """
 
 from __future__ import annotations
@@ -10,9 +13,10 @@ import enum
 import os
 import pwd
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from appliance.archive.markers import Markers
-from appliance.ndmp.enums import ErrorCode
+from appliance.ndmp.enums import ALL_ONES, ErrorCode
 from appliance.ndmp.errors import RefusalError
 from appliance.text import show_path
 
@@ -21,6 +25,10 @@ DUMP = b"dump"
 BUTYPES = (TAR, DUMP)
 """The backup types: one stream, a pax archive that GNU tar and bsdtar read.  They differ in the form that
 HIST=y means."""
+
+BASE_DATE = b"BASE_DATE"
+DUMP_DATE = b"DUMP_DATE"
+EXTRACT = b"EXTRACT"
 
 Environment = Mapping[bytes, Sequence[bytes]]
 
@@ -33,6 +41,26 @@ class HistoryForm(enum.Enum):
     NODE = b"d"
 
 
+@dataclass(frozen=True)
+class Increment:
+    """How much of a tree a backup is of: all of it, or what changed since a base.
+
+    `base` is the base's token, None where the level chooses it.  `update`: whether the backup may become a
+    base itself.
+    """
+
+    level: int = 0
+    base: int | None = None
+    update: bool = True
+
+    @property
+    def is_incremental(self) -> bool:
+        """Whether there is a base."""
+        return self.level > 0 or self.base is not None
+
+
+ALL_OF_IT = Increment()
+
 _HISTORY_WORDS = {
     b"f": HistoryForm.FILE,
     b"file": HistoryForm.FILE,
@@ -42,6 +70,8 @@ _HISTORY_WORDS = {
     b"node": HistoryForm.NODE,
 }
 _YES = frozenset((b"y", b"yes", b"t", b"true"))
+_NO = frozenset((b"n", b"no", b"f", b"false"))
+_DIGITS_MAX = 20  # of a 64-bit number
 _NO_BASE = frozenset((b"", b"0", b"-1"))
 
 SKIP_CACHES = b"SPANREEL_SKIP_CACHES"
@@ -83,12 +113,28 @@ def check_backup(env: Environment, butype: bytes) -> None:
     kind = last(env, b"TYPE")
     if kind and kind != butype:
         raise _refused(f"TYPE={show_path(kind)} contradicts the backup type {show_path(butype)}: send one")
-    level = last(env, b"LEVEL") or b"0"
-    if level != b"0":
-        # A full backup instead would be what nobody asked for, and the level's base would be lost.
-        raise _refused(f"level {show_path(level)} has no base here; use level 0")
-    if last(env, b"BASE_DATE") not in _NO_BASE:
-        raise _refused("incremental backups by BASE_DATE are not offered; leave it out, or send 0")
+    increment(env)
+
+
+def increment(env: Environment) -> Increment:
+    """What LEVEL, BASE_DATE and UPDATE ask for.  Raises RefusalError(ILLEGAL_ARGS)."""
+    level = last(env, b"LEVEL").strip() or b"0"
+    base = last(env, BASE_DATE).strip()
+    for name, value in ((b"LEVEL", level), (BASE_DATE, base.removeprefix(b"-"))):
+        if value and not (value.isdigit() and len(value) <= _DIGITS_MAX):
+            raise _refused(f"{name.decode()}={show_path(value)} is no number of a backup")
+    if base == b"0" and int(level):
+        raise _refused(f"BASE_DATE=0 asks for a full backup, LEVEL={int(level)} for what changed: send one")
+    update = last(env, b"UPDATE").strip().lower() not in _NO
+    token = None if base in _NO_BASE else int(base)
+    if token is not None and not 0 < token < ALL_ONES:
+        raise _refused(f"BASE_DATE={show_path(base)} is no token: send what DUMP_DATE returned")
+    return Increment(int(level), token, update)
+
+
+def follows_lists(env: Environment) -> bool:
+    """Whether a restore removes and moves what an incremental image says: EXTRACT=n, restore(8)'s -r."""
+    return last(env, EXTRACT).strip().lower() in _NO
 
 
 def check_butype(butype: bytes) -> None:

@@ -35,8 +35,15 @@ SECOND_PASS = b"SPANREEL_SECOND_PASS"
 """y: whoever asked restores links whose data is not among the names afterwards; they are no problems yet."""
 LOST_LINK = b"SPANREEL_LOST_LINK"
 """One such link each, after the halt: its path, relative to the backup root."""
+MOVED = b"SPANREEL_MOVED"
+"""One directory each that was moved since the base, after the halt: the length of its path, a blank, its
+path, and the path in the base; both from the backup root.  A DMA gets them if it sets the variable to y."""
 MAKE_ROOT = b"SPANREEL_MAKE_ROOT"
 """y: make the directory of the target's fileset; only for a part that moves to a new place."""
+
+
+_TOKEN = b"SPANREEL_TOKEN"
+_BASE = b"SPANREEL_BASE"
 
 
 def name_of(value: bytes) -> tuple[int, int | None]:
@@ -48,11 +55,18 @@ def name_of(value: bytes) -> tuple[int, int | None]:
     return entry, None if offset == ALL_ONES else offset
 
 
+def moved_value(new: bytes, old: bytes) -> bytes:
+    """A value of `MOVED`."""
+    return b"%d %b%b" % (len(new), new, old)
+
+
 @dataclass(frozen=True)
 class PartOrder:
     """One part of a backup; offsets in bytes of the image, node numbers of the file history.
 
-    `nodes`: the numbers that were agreed on (skeleton.py).
+    `nodes`: the numbers that were agreed on (skeleton.py).  `token`: under which the state of the part is
+    kept, None if it is not; `base`: the token of what it is compared with, None to save all of it.
+    `is_incremental`: directories carry their lists, so that a restore on top of another image can remove.
     """
 
     path: bytes
@@ -70,6 +84,10 @@ class PartOrder:
     markers: Markers = NO_MARKERS
     nodes: Mapping[bytes, int] = field(default_factory=dict)
     history: HistoryForm = HistoryForm.NONE
+    level: int = 0
+    token: int | None = None
+    base: int | None = None
+    is_incremental: bool = False
     framed: bool = False
     """Whether the part is an archive of its own: for a move, where no entry server frames it."""
 
@@ -87,6 +105,9 @@ class PartOrder:
             (b"SPANREEL_OFFSET", b"%d" % self.offset),
             (b"SPANREEL_NODE_BASE", b"%d" % self.node_base),
             (b"SPANREEL_PARENT_NODE", b"%d" % self.parent_node),
+            (b"LEVEL", b"%d" % self.level),
+            (b"SPANREEL_INCREMENTAL", b"y" if self.is_incremental else b"n"),
+            *((name, b"%d" % value) for name, value in ((_TOKEN, self.token), (_BASE, self.base)) if value),
             *((b"SPANREEL_SKIP", path) for path in self.skip),
             *((b"EXCLUDE", value) for value in self.exclude),
             *((b"FILES", value) for value in self.files),
@@ -115,12 +136,20 @@ class PartOrder:
                 markers=markers(env),
                 nodes=_numbers(env.get(NODE, ())),
                 history=history_form(env, BUTYPE),
+                level=int(env.get(b"LEVEL", [b"0"])[-1]),
+                token=_number(env.get(_TOKEN)),
+                base=_number(env.get(_BASE)),
+                is_incremental=env.get(b"SPANREEL_INCREMENTAL") == [b"y"],
                 framed=env.get(b"SPANREEL_FRAME") == [b"y"],
             )
         except (KeyError, ValueError) as error:
             raise RefusalError(
                 ErrorCode.ILLEGAL_ARGS, f"the order of a part is not whole: {error}"
             ) from error
+
+
+def _number(values: Sequence[bytes] | None) -> int | None:
+    return int(values[-1]) if values else None
 
 
 def _numbers(values: Sequence[bytes]) -> dict[bytes, int]:
@@ -138,9 +167,12 @@ class PartTotals:
     nodes: int
     problems: int
     matched: frozenset[int]
+    moved: tuple[bytes, ...] = ()
 
     @classmethod
-    def from_env(cls, env: Mapping[bytes, bytes]) -> PartTotals:
+    def from_env(cls, pairs: Sequence[Pval]) -> PartTotals:
         """Read the totals.  Raises ValueError or KeyError when the owner did not give them."""
+        env = {pair.name: pair.value for pair in pairs}
         matched = frozenset(int(index) for index in env.get(MATCHED, b"").split())
-        return cls(int(env[BYTES]), int(env[FILES]), int(env[NODES]), int(env[PROBLEMS]), matched)
+        moved = tuple(pair.value for pair in pairs if pair.name == MOVED)
+        return cls(int(env[BYTES]), int(env[FILES]), int(env[NODES]), int(env[PROBLEMS]), matched, moved)

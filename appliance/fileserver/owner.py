@@ -11,25 +11,29 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from appliance import feeds
 from appliance.archive.beneath import open_directory, split_path
+from appliance.archive.changes import Changes
 from appliance.archive.errors import ArchiveError
 from appliance.archive.extract import Extractor
 from appliance.archive.frame import END_OF_ARCHIVE, global_header
 from appliance.archive.outcome import Existing, ExtractOptions, SourceStatus
-from appliance.archive.part import PartRequest
+from appliance.archive.part import PartRequest, history_path
 from appliance.archive.reader import MemberReader
 from appliance.archive.targets import Target
+from appliance.archive.treestate import BaseState, NextState, StateError
 from appliance.archive.writer import write_part
 from appliance.dataservice import DataService
 from appliance.errors import SpanreelError
 from appliance.fileserver import order as o
+from appliance.fileserver.dumps import Dump, Dumps
+from appliance.fileserver.environment import follows_lists
 from appliance.fileserver.history import History
-from appliance.gns.map import PathNotFoundError, Resolution
+from appliance.gns.map import PathNotFoundError, Resolution, join
 from appliance.gns.service import MapService
 from appliance.ndmp import dataconn
 from appliance.ndmp import messages as m
@@ -54,6 +58,7 @@ class OwnerService(DataService):
         node: str,
         maps: MapService,
         peers: Peers,
+        dumps: Dumps,
         log: Any = None,
         *,
         feed_tls: ssl.SSLContext | None,
@@ -69,6 +74,7 @@ class OwnerService(DataService):
         self._node = node
         self._maps = maps
         self._peers = peers
+        self._dumps = dumps
         self._stream: socket.socket | None = None
         self._listener: feeds.FeedListener | None = None
         self._stop = threading.Event()
@@ -118,6 +124,7 @@ class OwnerService(DataService):
         self.begin_job(self.value(o.JOB).decode("ascii", "replace"))
         generation = int(self.value(o.GENERATION, b"0"))
         existing = existing_policy(self.value(o.EXISTING))
+        check_lists(self.env, existing)
         with contextlib.ExitStack() as opened:
             targets = []
             filesets: dict[bytes, int] = {}
@@ -234,20 +241,26 @@ class OwnerService(DataService):
             parent_node=part.parent_node,
             nodes=part.nodes,
         )
+        changes = self._changes(part, place)
         try:
             sink = self._sink(stream)
             if part.framed:
                 sink(global_header(part.job, part.root))
-            result = write_part(request, sink, history, self._stop.is_set)
+            result = write_part(request, sink, history, self._stop.is_set, changes)
             if part.framed:
                 sink(END_OF_ARCHIVE)
             history.flush()
+            changes.finish()
             feeds.finish(stream)
         except (ArchiveError, OSError) as error:
             self.log.warning("part not finished", path=show_path(part.path), why=str(error))
             return DataHaltReason.CONNECT_ERROR
         finally:
+            changes.close()
             os.close(root)
+        for failure in changes.failures:
+            self.message(LogType.WARNING, f"{show_path(part.path)}: {failure}")
+        self.env[o.MOVED] = [o.moved_value(*pair) for pair in _origins(part, changes)]
         self.set_value(o.BYTES, result.bytes)
         self.set_value(o.FILES, result.files)
         self.set_value(o.NODES, result.nodes)
@@ -255,6 +268,26 @@ class OwnerService(DataService):
         self.set_value(o.MATCHED, " ".join(map(str, sorted(result.matched))))
         self.bytes_processed = result.bytes
         return DataHaltReason.SUCCESSFUL
+
+    def _changes(self, part: o.PartOrder, place: Resolution) -> Changes:
+        """What the part is compared with, and where its own state goes; without them it is saved whole."""
+        fileset, failures = place.junction.fileset, []
+        base = following = None
+        try:
+            if part.base is not None:
+                path = self._dumps.path(fileset, part.root, part.path, part.base)
+                base = None if path is None else BaseState(path)
+        except (StateError, OSError) as error:
+            failures.append(f"{error}; the part is saved whole")
+        try:
+            if part.token is not None:
+                dump = Dump(part.token, part.level)
+                following = NextState(self._dumps.begin(fileset, part.root, part.path, dump))
+        except (StateError, OSError) as error:
+            failures.append(f"{error}; the next incremental backup saves the part whole")
+        changes = Changes(base, following, is_incremental=part.is_incremental)
+        changes.failures += failures
+        return changes
 
     def _sink(self, stream: socket.socket) -> Callable[[bytes | memoryview], object]:
         def sink(data: bytes | memoryview) -> None:
@@ -288,7 +321,8 @@ class OwnerService(DataService):
         self.ask_for_image()
         with roots:
             second_pass = self.value(o.SECOND_PASS) == b"y"
-            options = ExtractOptions(existing=existing, second_pass=second_pass)
+            incremental = follows_lists(self.env)
+            options = ExtractOptions(existing=existing, second_pass=second_pass, incremental=incremental)
             extractor = Extractor(reader, targets, observer, options)
             try:
                 extractor.run()
@@ -303,6 +337,9 @@ class OwnerService(DataService):
         self.set_value(o.BYTES, result.data_bytes)
         self.set_value(o.PROBLEMS, result.problem_count)
         self.env[o.LOST_LINK] = result.lost_links
+        if result.removed:
+            gone = f"{self._node} removed {result.removed} names that were not there when the backup was made"
+            self.message(LogType.NORMAL, gone)
         if result.kept:
             left = f"{self._node} left {result.kept} names that were there already as they are"
             self.message(LogType.NORMAL, f"{left} (existing: {existing.value})")
@@ -325,6 +362,15 @@ class _RestoreLog:
         self._service.message(LogType.WARNING, f"{show_path(path)}: {text}")
 
 
+def _origins(part: o.PartOrder, changes: Changes) -> list[tuple[bytes, bytes]]:
+    """Where each directory that was moved is and was, from the backup root."""
+
+    def path(relative: bytes) -> bytes:
+        return history_path(join(part.path, relative), part.root)
+
+    return [(path(new), path(old)) for new, old in changes.moves.origins]
+
+
 def _recovery_status(source: SourceStatus) -> RecoveryStatus:
     if not source.members:
         return RecoveryStatus.FAILED_NOT_FOUND
@@ -344,6 +390,15 @@ def _look(root: int, relative: bytes) -> None:
 def _check_butype(butype: bytes) -> None:
     if butype not in (o.BUTYPE, b""):
         raise RefusalError(ErrorCode.ILLEGAL_ARGS, f"backup type {butype!r} is not offered")
+
+
+def check_lists(env: Mapping[bytes, Sequence[bytes]], existing: Existing) -> None:
+    """Raise RefusalError(ILLEGAL_ARGS) for a restore that removes what is not listed, yet keeps files."""
+    if follows_lists(env) and existing is not Existing.OVERWRITE:
+        raise RefusalError(
+            ErrorCode.ILLEGAL_ARGS,
+            f"EXTRACT=n makes the tree of that day, EXISTING={existing.value} keeps what is there: send one",
+        )
 
 
 def existing_policy(value: bytes) -> Existing:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from appliance.fileserver import order as o
 from appliance.fileserver.direct import Access
+from appliance.fileserver.environment import EXTRACT
 from appliance.fileserver.job import Job, JobContext, JobFailedError, JobTotals
 from appliance.fileserver.plan import OwnerRoutes, Wish
 from appliance.ndmp import extension as x
@@ -68,11 +69,16 @@ class RestoreJob(Job):
         access: Access | None = None,
         *,
         second_pass: bool = False,
+        extract: bytes = b"",
     ) -> None:
-        """`second_pass`: whether the DMA asks again for links whose data is not among what is restored."""
+        """`second_pass`: whether the DMA asks again for links whose data is not among what is restored.
+
+        `extract`: the value of EXTRACT, for the owners.
+        """
         super().__init__(context)
         self._access = access or Access()
         self._second_pass = second_pass
+        self._extract = extract
         self.lost_links: list[bytes] = []
         self._generation = generation
         self._wanted = wanted
@@ -159,6 +165,7 @@ class RestoreJob(Job):
             Pval(o.JOB, self.context.name.encode()),
             Pval(o.GENERATION, b"%d" % self._generation),
             Pval(o.EXISTING, self._existing),
+            Pval(EXTRACT, self._extract),
             Pval(o.SECOND_PASS, b"y" if self._second_pass else b"n"),
             *(
                 Pval(o.NAME, b"%d %d" % (number, self._offset(number, source)))

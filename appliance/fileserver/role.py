@@ -12,6 +12,8 @@ from appliance.config import Cluster, FileServer, Ndmp, NodeConfig
 from appliance.dmaport import DmaPort, DmaRole, Shared
 from appliance.errors import SpanreelError
 from appliance.extensionservice import CAB, CabService
+from appliance.fileserver.dump_service import DumpService
+from appliance.fileserver.dumps import Dumps
 from appliance.fileserver.entry import EntryService
 from appliance.fileserver.environment import DUMP, TAR, HistoryForm
 from appliance.fileserver.gns_service import GnsService
@@ -35,6 +37,8 @@ _ATTRIBUTES = int(
     | ButypeAttr.RECOVER_FILELIST
     | ButypeAttr.BACKUP_DIRECT
     | ButypeAttr.RECOVER_DIRECT
+    | ButypeAttr.BACKUP_INCREMENTAL
+    | ButypeAttr.RECOVER_INCREMENTAL
     | ButypeAttr.BACKUP_FH_FILE
     | ButypeAttr.BACKUP_FH_DIR
     | ButypeAttr.BACKUP_UTF8
@@ -69,6 +73,8 @@ class FileServerRole:
         self._rules = config.section(Ndmp).data_rules
         self._peers = Peers(config)
         self._maps = MapService(config, lambda generation: pull(self._peers, generation))
+        self._dumps = Dumps(config.node.state)
+        self._dumps.forget_unfinished()
         self._port = DmaPort(config, self.sessions) if port is None else port
         self._port.join(DmaRole(self._dma, fs_info=_file_systems, butypes=lambda: BUTYPES, extensions=(CAB,)))
         self._tls = tls.server_context(config)
@@ -133,12 +139,14 @@ class FileServerRole:
                 self._config.node.name,
                 self._maps,
                 self._peers,
+                self._dumps,
                 session.log,
                 feed_tls=self._feed_tls,
                 ports=self._rules.ports,
             )
         )
         session.add(GnsService(self._maps))
+        session.add(DumpService(self._dumps, self._maps, session.log))
 
     def _keep_pulling(self) -> None:
         reachable = True

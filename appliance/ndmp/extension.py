@@ -47,6 +47,48 @@ class GnsChangeReply(Struct):
     text: Opaque = b""
 
 
+@struct
+class DumpBase(Struct):
+    """A backup whose state of the part at `path` is kept: what an incremental one may be based on."""
+
+    path: Opaque
+    token: U64
+    level: U32
+
+
+@request(0x7FE00003)
+class DumpListRequest(Struct):
+    """Ask an owner which backups of `root` it knows as bases of the parts at `paths` (all global)."""
+
+    root: Opaque = b""
+    paths: tuple[Opaque, ...] = ()
+
+
+@reply(0x7FE00003)
+class DumpListReply(Struct):
+    """Every base of these parts, oldest first."""
+
+    error: ErrorCode = ErrorCode.NO_ERR
+    bases: tuple[DumpBase, ...] = ()
+
+
+@request(0x7FE00004)
+class DumpKeepRequest(Struct):
+    """The backup of `root` with that token ended well: keep the state of the parts at `paths` as a base."""
+
+    root: Opaque = b""
+    token: U64 = 0
+    paths: tuple[Opaque, ...] = ()
+
+
+@reply(0x7FE00004)
+class DumpKeepReply(Struct):
+    """`missing`: the parts whose state is not there."""
+
+    error: ErrorCode = ErrorCode.NO_ERR
+    missing: tuple[Opaque, ...] = ()
+
+
 @request(0x7FE00010)
 class ChannelOpenRequest(Struct):
     """Make a channel on the connection server; this session controls it."""

@@ -43,9 +43,9 @@ class Chain:
         with directory(self.root) as descriptor:
             request = PartRequest(root=descriptor, **(defaults | fields))  # type: ignore[arg-type]
             self.results.append(write_part(request, body.extend, seen, lambda: False, self.changes))
-        following.finish()
-        if base is not None:
-            base.close()
+        assert self.changes.finish()
+        assert not self.changes.failures
+        self.changes.close()
         self.seen.append(seen)
         self.images.append(head + bytes(body) + END_OF_ARCHIVE)
         return self.images[-1]

@@ -87,7 +87,11 @@ def test_marks_reach_every_owner(cluster: Cluster) -> None:
     [
         (b"dump", (b"TYPE", b"tar"), "TYPE=tar contradicts the backup type dump"),
         (b"cpio", (b"HIST", b"y"), "backup type cpio is not offered; use tar or dump"),
-        (b"dump", (b"LEVEL", b"3"), "level 3 has no base here; use level 0"),
+        (
+            b"dump",
+            (b"LEVEL", b"3"),
+            "no file server knows a backup of a level below 3 of /: make a full one (level 0) first",
+        ),
         (b"tar", (b"EXCLUDE", b",".join([b"x"] * 33)), "EXCLUDE has 33 items; 32 are allowed"),
         (b"tar", (b"FILES", b"../x"), "FILES: '../x' does not name anything below the backup's root"),
     ],
@@ -166,7 +170,7 @@ def test_both_types_are_offered(cluster: Cluster) -> None:
         assert each.attrs & ButypeAttr.BACKUP_FH_FILE
         assert each.attrs & ButypeAttr.BACKUP_FH_DIR
         assert each.attrs & ButypeAttr.BACKUP_FILELIST
-        assert not each.attrs & ButypeAttr.BACKUP_INCREMENTAL
+        assert each.attrs & ButypeAttr.BACKUP_INCREMENTAL
     systems = client.call(m.ConfigGetFsInfoRequest(), m.ConfigGetFsInfoReply).fs_info
     env = {pair.name: pair.value for pair in systems[0].fs_env}
     assert (env[b"AVAILABLE_BACKUP"], env[b"AVAILABLE_RECOVERY"]) == (b"tar,dump", b"tar,dump")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from appliance.fileserver import environment
-from appliance.fileserver.environment import DUMP, TAR, HistoryForm
+from appliance.fileserver.environment import DUMP, TAR, HistoryForm, Increment
 from appliance.fileserver.order import PartOrder
 from appliance.ndmp.enums import ErrorCode
 from appliance.ndmp.errors import RefusalError
@@ -52,16 +52,31 @@ def test_what_is_accepted(butype: bytes) -> None:
         (b"", {}, "is not offered"),
         (TAR, {b"TYPE": [b"dump"]}, "TYPE=dump contradicts the backup type tar"),
         (DUMP, {b"TYPE": [b"dump", b"tar"]}, "TYPE=tar contradicts the backup type dump"),
-        (DUMP, {b"LEVEL": [b"1"]}, "level 1 has no base here"),
-        (TAR, {b"LEVEL": [b"x\n"]}, "level"),
-        (DUMP, {b"BASE_DATE": [b"1700000000"]}, "BASE_DATE"),
+        (TAR, {b"LEVEL": [b"x\n"]}, "LEVEL=x"),
+        (TAR, {b"LEVEL": [b"-1"]}, "LEVEL=-1 is no number"),
+        (DUMP, {b"BASE_DATE": [b"yesterday"]}, "BASE_DATE=yesterday is no number"),
+        (DUMP, {b"BASE_DATE": [b"0"], b"LEVEL": [b"1"]}, "send one"),
     ],
 )
 def test_what_is_refused(butype: bytes, env: dict[bytes, list[bytes]], why: str) -> None:
-    """Other types, a TYPE that contradicts, and any kind of increment: ILLEGAL_ARGS, in words."""
+    """Other types, a TYPE that contradicts, levels and tokens that are none: ILLEGAL_ARGS, in words."""
     with pytest.raises(RefusalError, match=why) as refused:
         environment.check_backup(env, butype)
     assert refused.value.code is ErrorCode.ILLEGAL_ARGS
+
+
+@pytest.mark.parametrize(
+    ("env", "wanted"),
+    [
+        ({}, Increment()),
+        ({b"LEVEL": [b"0"], b"BASE_DATE": [b"0"], b"UPDATE": [b"N"]}, Increment(update=False)),
+        ({b"LEVEL": [b"3"], b"BASE_DATE": [b"-1"]}, Increment(level=3)),
+        ({b"LEVEL": [b"400"], b"BASE_DATE": [b"1700000000"]}, Increment(level=400, base=1700000000)),
+    ],
+)
+def test_how_much_is_asked_for(env: dict[bytes, list[bytes]], wanted: Increment) -> None:
+    """A level, a token, or both; what is recorded unless UPDATE says no."""
+    assert environment.increment(env) == wanted
 
 
 def test_the_user_of_a_backup(monkeypatch: pytest.MonkeyPatch) -> None:
