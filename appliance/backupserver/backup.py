@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from appliance.backupserver import jobs, media
+from appliance.backupserver import jobs, levels, media
 from appliance.backupserver.catalogue import Catalogue
 from appliance.backupserver.connect import explain
 from appliance.backupserver.history import HistoryWriter
 from appliance.backupserver.jobs import Job, Status
 from appliance.backupserver.leases import Leases
+from appliance.backupserver.levels import Base
 from appliance.backupserver.media import Image, Segment
 from appliance.backupserver.operation import Halts, Operation
 from appliance.backupserver.peers import Context, Peers, open_peers
@@ -33,17 +34,20 @@ HISTORY_FORMS: Final = {BUTYPE: b"f", b"dump": b"d"}
 """The backup types, and the form of file history (HIST) that is asked for with each: what servers send by
 themselves with a type of that name."""
 
+LISTING: Final = b"d"
+"""The form of an incremental backup's history: it has all names of each directory, saved or not."""
+
 STORE_EVERY_POLLS: Final = 5
 """Polls between two updates of the job's row, so that `spanreel jobs` shows it growing."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to back up."""
+    """What to back up.  `level` None: what changed since the last backup, whatever its level."""
 
     paths: tuple[bytes, ...]
     entry: str
-    level: int = 0
+    level: int | None = 0
     butype: bytes = BUTYPE
     wanted: Wanted = EVERYTHING
 
@@ -65,16 +69,24 @@ def run(context: Context, request: Request) -> Job:
     was interrupted.
     """
     catalogue = context.catalogue
-    job = jobs.create(catalogue, request.paths, request.entry, request.level)
+    bases = {path: levels.choose(catalogue, path, request.level) for path in request.paths}
+    job = jobs.create(catalogue, request.paths, request.entry, _level(request, bases))
     leases = Leases(catalogue, f"job {job}")
     try:
         with _recorded(catalogue, job), open_peers(context, request.entry, leases) as peers:
-            status = Backup(context, peers, job, request).run()
+            status = Backup(context, peers, job, request, bases).run()
         jobs.finish(catalogue, job, status)
     finally:
         leases.release_all()
         context.screen.close()
     return jobs.get(catalogue, job)
+
+
+def _level(request: Request, bases: Mapping[bytes, Base | None]) -> int:
+    """The level of a job: what was asked for, else one above the highest that it is based on."""
+    if request.level is not None:
+        return request.level
+    return 1 + max((base.image.level for base in bases.values() if base is not None), default=-1)
 
 
 @contextmanager
@@ -96,7 +108,16 @@ def _recorded(catalogue: Catalogue, job: int) -> Iterator[None]:
 class Backup:
     """The images of one job, over sessions that are open."""
 
-    def __init__(self, context: Context, peers: Peers, job: int, request: Request) -> None:
+    def __init__(
+        self,
+        context: Context,
+        peers: Peers,
+        job: int,
+        request: Request,
+        bases: Mapping[bytes, Base | None],
+    ) -> None:
+        self._bases = bases
+        self._level = _level(request, bases)
         self._context = context
         self._peers = peers
         self._job = job
@@ -117,13 +138,25 @@ class Backup:
         settings = self._context.config.backup_server
         assert settings is not None
         catalogue = self._context.catalogue
-        image = media.add_image(catalogue, self._job, number, root, settings.record_size)
+        base = self._bases[root]
+        image = media.add_image(
+            catalogue,
+            self._job,
+            number,
+            root,
+            settings.record_size,
+            level=self._level,
+            base=None if base is None else base.image.uuid,
+        )
         history = HistoryWriter(
-            catalogue.path, image.id, lambda text: self._peers.events.add_line("error", text)
+            catalogue.path,
+            image.id,
+            lambda text: self._peers.events.add_line("error", text),
+            is_incremental=base is not None,
         )
         self._peers.events.history = history.put
         self._totals.begin(history)
-        writing = Writing(self._peers, self._totals, catalogue, image, self._job, self._request)
+        writing = Writing(self._peers, self._totals, catalogue, image, self._request, base)
         try:
             halts = writing.run()
         finally:
@@ -155,15 +188,20 @@ class Writing(Operation):
     """One image on its way to tape, over as many cartridges as it takes."""
 
     def __init__(
-        self, peers: Peers, totals: Totals, catalogue: Catalogue, image: Image, job: int, request: Request
+        self,
+        peers: Peers,
+        totals: Totals,
+        catalogue: Catalogue,
+        image: Image,
+        request: Request,
+        base: Base | None,
     ) -> None:
         super().__init__(peers)
         self.environment: dict[bytes, bytes] = {}
         self._totals = totals
         self._catalogue = catalogue
         self._image = image
-        self._job = str(job)
-        self._level = request.level
+        self._base = base
         self._butype = request.butype
         self._wanted = request.wanted
         self._segment: Segment | None = None
@@ -196,12 +234,16 @@ class Writing(Operation):
         values = [
             (b"FILESYSTEM", self._image.root),
             (b"TYPE", self._butype),
-            (b"HIST", HISTORY_FORMS[self._butype]),
-            (b"LEVEL", str(self._level).encode()),
+            (b"HIST", HISTORY_FORMS[self._butype] if self._base is None else LISTING),
+            (b"LEVEL", str(self._image.level).encode()),
             (b"UPDATE", b"y"),
             *self._wanted.variables(),
         ]
+        if self._base is not None and self._base.token is not None:
+            values.append((levels.BASE_DATE, self._base.token))
         media.set_environment(self._catalogue, self._image, values)
+        if self._base is not None:
+            values.append((levels.MOVED, b"y"))
         environment = tuple(Pval(name, value) for name, value in values)
         try:
             self.peers.data.do(m.DataStartBackupRequest(self._butype, environment))
@@ -212,7 +254,10 @@ class Writing(Operation):
 
     def _keep_environment(self) -> None:
         reply = self.peers.data.call(m.DataGetEnvRequest(), m.DataGetEnvReply)
-        values = [(pair.name, pair.value) for pair in reply.env]
+        values = [(pair.name, pair.value) for pair in reply.env if pair.name != levels.MOVED]
+        if self._base is not None:
+            moved = [pair.value for pair in reply.env if pair.name == levels.MOVED]
+            media.set_moved(self._catalogue, self._image, levels.parse_moved(moved))
         self.environment = dict(values)
         if values:
             media.set_environment(self._catalogue, self._image, values)
@@ -248,7 +293,7 @@ class Writing(Operation):
             self._totals.store()
 
     def _begin_segment(self, number: int, start: int) -> None:
-        self._segment = self.peers.shelf.begin_segment(self._image, number, start, self._job, self._level)
+        self._segment = self.peers.shelf.begin_segment(self._image, number, start)
 
     def _end_segment(self, moved: int) -> None:
         segment, self._segment = self._segment, None

@@ -98,8 +98,17 @@ class HistoryWriter:
     the server sent that cannot be stored.
     """
 
-    def __init__(self, catalogue: Path, image: int, problem: Callable[[bytes], None]) -> None:
+    def __init__(
+        self,
+        catalogue: Path,
+        image: int,
+        problem: Callable[[bytes], None],
+        *,
+        is_incremental: bool = False,
+    ) -> None:
+        """`is_incremental`: names that are not saved are kept, too."""
         self.rows = 0
+        self._is_incremental = is_incremental
         self._path = catalogue
         self._image = image
         self._problem = problem
@@ -181,7 +190,7 @@ class HistoryWriter:
             batch.extend(rows_of(self._image, body))
             return len(batch)
         if self._nodes is None:
-            self._nodes = NodeForm(catalogue, self._image)
+            self._nodes = NodeForm(catalogue, self._image, is_incremental=self._is_incremental)
         if isinstance(body, m.FhAddDirPost):
             return len(batch) + self._nodes.add_dirs(body)
         assert isinstance(body, m.FhAddNodePost), "events.py hands on history only"
@@ -216,13 +225,37 @@ def lookup(catalogue: Catalogue, image: int, path: bytes) -> Entry | None:
     A directory that has no row of its own, because the server does not report the way to a changed file,
     is found by what is in it.
     """
+    entry = exact(catalogue, image, path)
+    if entry is not None:
+        return entry
+    within = next(descendants(catalogue, image, path), None)
+    return None if within is None else Entry(path, type=FileType.DIR)
+
+
+def exact(catalogue: Catalogue, image: int, path: bytes) -> Entry | None:
+    """The entry of one path, if it has a row of its own."""
     row = catalogue.connection.execute(
         "SELECT * FROM file WHERE image = ? AND parent = ? AND name = ?", (image, *split(path))
     ).fetchone()
-    if row is not None:
-        return _entry(row)
-    within = next(descendants(catalogue, image, path), None)
-    return None if within is None else Entry(path, type=FileType.DIR)
+    return None if row is None else _entry(row)
+
+
+def listed(catalogue: Catalogue, image: int, directory: bytes) -> Iterator[bytes]:
+    """The names that a directory of an incremental image has and that are not saved there, by name."""
+    for row in catalogue.connection.execute(
+        "SELECT name FROM listed WHERE image = ? AND parent = ? ORDER BY name", (image, directory)
+    ):
+        yield row["name"]
+
+
+def is_listed(catalogue: Catalogue, image: int, path: bytes) -> bool:
+    """Whether an incremental image knows a name, saved or not."""
+    if exact(catalogue, image, path) is not None:
+        return True
+    row = catalogue.connection.execute(
+        "SELECT 1 FROM listed WHERE image = ? AND parent = ? AND name = ?", (image, *split(path))
+    ).fetchone()
+    return row is not None
 
 
 def children(catalogue: Catalogue, image: int, directory: bytes) -> Iterator[Entry]:

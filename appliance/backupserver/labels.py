@@ -12,7 +12,7 @@ them to people.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, Final, TypeVar
 
 from appliance.text import path_from_json, path_json
@@ -67,6 +67,8 @@ class Header:
     barcode: str
     label: str
     written: str
+    base: str = ""
+    """The uuid of the image that an incremental one is based on."""
 
     def record(self) -> bytes:
         """The record on tape."""
@@ -112,6 +114,8 @@ Parsed = TypeVar("Parsed", Label, Header)
 
 def _build(cls: type[Parsed], document: dict[str, Any]) -> Parsed:
     for field in fields(cls):
+        if field.default is not MISSING and field.name not in document:
+            continue  # of an earlier release
         kind = {"str": str, "int": int, "bytes": bytes}[str(field.type)]
         if not isinstance(document.get(field.name), kind):
             raise ForeignRecordError(f"a damaged label or header: {field.name} is missing or malformed")

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from appliance.backupserver import history, media
 from appliance.backupserver.catalogue import Catalogue
+from appliance.backupserver.chain import Chain
 from appliance.backupserver.history import Entry
 from appliance.backupserver.jobs import Job
 from appliance.backupserver.media import Image
@@ -36,13 +37,13 @@ def _global(image: Image, entry: Entry) -> Entry:
 
 def _within(catalogue: Catalogue, image: Image, path: bytes, recursive: bool) -> Iterator[Entry] | None:
     inner = relative(path, image.root) or b"/"
-    entry = history.lookup(catalogue, image.id, inner)
-    if entry is None:
+    chain = Chain(catalogue, image)
+    found = chain.find(inner)
+    if found is None:
         return None
-    if entry.type is not FileType.DIR:
-        return iter((_global(image, entry),))
-    found = history.descendants if recursive else history.children
-    return (_global(image, one) for one in found(catalogue, image.id, inner))
+    if not found.is_directory:
+        return iter((_global(image, replace(found.entry, path=inner)),))
+    return (_global(image, one) for one in chain.list(inner, found, recursive=recursive))
 
 
 def _above(catalogue: Catalogue, images: list[Image], path: bytes, recursive: bool) -> Iterator[Entry]:
@@ -55,4 +56,7 @@ def _above(catalogue: Catalogue, images: list[Image], path: bytes, recursive: bo
             root = history.lookup(catalogue, image.id, b"/") if step == image.root else None
             yield Entry(step, type=FileType.DIR) if root is None else _global(image, root)
         if recursive:
-            yield from (_global(image, one) for one in history.descendants(catalogue, image.id, b"/"))
+            chain = Chain(catalogue, image)
+            top = chain.find(b"/")
+            if top is not None:
+                yield from (_global(image, one) for one in chain.list(b"/", top, recursive=True))

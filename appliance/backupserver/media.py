@@ -67,6 +67,9 @@ class Image:
     root: bytes
     record_size: int
     length: int | None
+    level: int = 0
+    base: str | None = None
+    """The uuid of the image that an incremental one is based on."""
 
 
 def add_medium(catalogue: Catalogue, barcode: str, label_uuid: str, pool: str = POOL_DEFAULT) -> None:
@@ -121,25 +124,63 @@ def forget_unfinished(catalogue: Catalogue, barcode: str) -> None:
         connection.execute("DELETE FROM segment WHERE barcode = ? AND length IS NULL", (barcode,))
 
 
-def add_image(catalogue: Catalogue, job: int, number: int, root: bytes, record_size: int) -> Image:
+def add_image(
+    catalogue: Catalogue,
+    job: int,
+    number: int,
+    root: bytes,
+    record_size: int,
+    *,
+    level: int = 0,
+    base: str | None = None,
+) -> Image:
     """Enter an image that begins now."""
     image_uuid = str(uuid.uuid4())
     with catalogue.transaction() as connection:
         cursor = connection.execute(
-            "INSERT INTO image (job, number, uuid, root, record_size) VALUES (?, ?, ?, ?, ?)",
-            (job, number, image_uuid, root, record_size),
+            "INSERT INTO image (job, number, uuid, root, record_size, level, base)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (job, number, image_uuid, root, record_size, level, base),
         )
     assert cursor.lastrowid is not None
-    return Image(cursor.lastrowid, job, number, image_uuid, root, record_size, None)
+    return Image(cursor.lastrowid, job, number, image_uuid, root, record_size, None, level, base)
+
+
+_IMAGE = "SELECT id, job, number, uuid, root, record_size, length, level, base FROM image"
 
 
 def images(catalogue: Catalogue, job: int) -> list[Image]:
     """The images of a job, in order."""
-    rows = catalogue.connection.execute(
-        "SELECT id, job, number, uuid, root, record_size, length FROM image WHERE job = ? ORDER BY number",
-        (job,),
-    )
+    rows = catalogue.connection.execute(f"{_IMAGE} WHERE job = ? ORDER BY number", (job,))
     return [Image(**dict(row)) for row in rows]
+
+
+def image(catalogue: Catalogue, number: int) -> Image:
+    """The image with this id.  Raises KeyError."""
+    row = catalogue.connection.execute(f"{_IMAGE} WHERE id = ?", (number,)).fetchone()
+    if row is None:
+        raise KeyError(number)
+    return Image(**dict(row))
+
+
+def base_of(catalogue: Catalogue, based: Image) -> Image | None:
+    """The image that an incremental one is based on; None if the catalogue does not have it."""
+    row = catalogue.connection.execute(f"{_IMAGE} WHERE uuid = ?", (based.base,)).fetchone()
+    return None if row is None else Image(**dict(row))
+
+
+def set_moved(catalogue: Catalogue, owner: Image, moved: Sequence[tuple[bytes, bytes]]) -> None:
+    """Store where directories of an incremental image were in its base: (path, path in the base)."""
+    with catalogue.transaction() as connection:
+        connection.executemany(
+            "INSERT OR REPLACE INTO moved VALUES (?, ?, ?)", [(owner.id, *pair) for pair in moved]
+        )
+
+
+def moved(catalogue: Catalogue, owner: Image) -> dict[bytes, bytes]:
+    """Those directories: the path in the base by path."""
+    rows = catalogue.connection.execute("SELECT path, origin FROM moved WHERE image = ?", (owner.id,))
+    return {row["path"]: row["origin"] for row in rows}
 
 
 def end_image(catalogue: Catalogue, image: Image, length: int) -> None:

@@ -5,7 +5,8 @@ Both are collected in a scratch database beside the catalogue, whose file has no
 open: whatever ends this process, its room is given back.  The catalogue gets the same rows as from file form,
 so that nobody who looks a path up must know in which form it came.
 
-A name whose node never comes was not saved, and is left out (draft-skardal-ndmpv4-04, 4.3.2, rule 6).
+A name whose node never comes was not saved (draft-skardal-ndmpv4-04, 4.3.2, rule 6).  Of a full backup it is
+left out; of an incremental one it is kept apart, because it is in an image before.
 """
 
 from __future__ import annotations
@@ -72,6 +73,14 @@ _JOIN = """
     WHERE ordered.rowid BETWEEN ? AND ?
 """
 
+_JOIN_LISTED = """
+    INSERT OR REPLACE INTO listed
+    SELECT ?, ordered.path, entry.name
+    FROM scratch.ordered CROSS JOIN scratch.entry ON entry.parent = ordered.node
+    WHERE ordered.rowid BETWEEN ? AND ?
+    AND NOT EXISTS (SELECT 1 FROM scratch.node WHERE node.node = entry.node)
+"""
+
 _JOIN_ROOT = """
     INSERT OR REPLACE INTO file
     SELECT ?, x'', x'', node, offset, type, mode, size, mtime, owner, grp FROM scratch.node WHERE node = ?
@@ -102,8 +111,9 @@ def unix_name(names: Iterable[FileName]) -> bytes:
 class NodeForm:
     """What came of one image.  Used by one thread, with its own connection to the catalogue."""
 
-    def __init__(self, catalogue: Catalogue, image: int) -> None:
+    def __init__(self, catalogue: Catalogue, image: int, *, is_incremental: bool = False) -> None:
         """Raises sqlite3.Error, OSError."""
+        self._is_incremental = is_incremental
         self._catalogue = catalogue
         self._connection = catalogue.connection
         self._image = image
@@ -189,6 +199,8 @@ class NodeForm:
         for first, last in execute(_BATCHES, (JOIN_ROWS,)).fetchall():
             with self._catalogue.transaction():
                 rows += execute(_JOIN, (self._image, first, last)).rowcount
+                if self._is_incremental:
+                    execute(_JOIN_LISTED, (self._image, first, last))
         (placed,) = execute("SELECT total(names) FROM scratch.ordered").fetchone()
         (named,) = execute("SELECT count(*) FROM scratch.entry").fetchone()
         if placed < named:

@@ -16,6 +16,7 @@ from appliance.backupserver.imagestream import UNKNOWN_LENGTH, ImageStream, Read
 from appliance.backupserver.indexrows import IndexRows
 from appliance.backupserver.jobs import Status
 from appliance.backupserver.labels import ForeignRecordError, Header
+from appliance.backupserver.levels import LEVEL_MAX
 from appliance.backupserver.library import RefusedMoveError
 from appliance.backupserver.media import Image, Segment
 from appliance.backupserver.peers import Context, MediaPeers, open_media, reading
@@ -29,8 +30,6 @@ from tape.commands import MAX_TRANSFER_6
 
 SEGMENTS_MAX: Final = 1 << 20
 """Cartridges of one image, and images of one job: more than any library holds."""
-
-LEVEL_MAX: Final = 9
 
 
 @dataclass

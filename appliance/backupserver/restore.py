@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -29,7 +29,7 @@ from appliance.ndmp.enums import (
     RecoveryStatus,
 )
 from appliance.ndmp.errors import ReplyError
-from appliance.ndmp.types import Name, Pval
+from appliance.ndmp.types import Pval
 from appliance.paths import is_at_or_below
 from appliance.text import path_json, show_path
 
@@ -65,15 +65,19 @@ class Request:
     entry: str
 
 
+Path = bytes
+"""Another name, because a result has a field of that one."""
+
+
 @dataclass
 class Result:
-    """How a restore ended, name by name."""
+    """How a restore ended: `targets` by global path that was to be made."""
 
     job: int
     status: Status = Status.COMPLETE
     bytes: int = 0
     problems: int = 0
-    names: list[tuple[Name, RecoveryStatus]] = field(default_factory=list)
+    targets: dict[Path, RecoveryStatus] = field(default_factory=dict)
     lines: list[Line] = field(default_factory=list)
 
     def document(self) -> dict[str, Any]:
@@ -84,11 +88,19 @@ class Result:
             "bytes": self.bytes,
             "problems": self.problems,
             "names": [
-                {**path_json(name.destination_path), "result": status.name.lower()}
-                for name, status in self.names
+                {**path_json(target), "result": status.name.lower()}
+                for target, status in self.targets.items()
             ],
             "messages": [{"severity": line.severity, **path_json(line.text, "text")} for line in self.lines],
         }
+
+    def add(self, part: Part, statuses: Mapping[Path, RecoveryStatus]) -> None:
+        """Take how the names of a part ended.  A target is not found only if nothing of it was."""
+        for name, target in zip(part.names, part.targets, strict=True):
+            status = statuses[name.original_path]
+            known = [status, self.targets.get(target, status)]
+            bad = [one for one in known if one is not RecoveryStatus.FAILED_NOT_FOUND]
+            self.targets[target] = max(bad, default=RecoveryStatus.FAILED_NOT_FOUND)
 
 
 def run(context: Context, request: Request) -> Result:
@@ -96,7 +108,8 @@ def run(context: Context, request: Request) -> Result:
 
     Raises ConfigurationError for paths that the job does not hold, SpanreelError when the restore failed.
     """
-    parts = nlist.plan(context.catalogue, request.job, request.paths, request.to)
+    overwrites = request.existing == "overwrite"
+    parts = nlist.plan(context.catalogue, request.job, request.paths, request.to, overwrites=overwrites)
     for part in parts:
         if part.image.length is None:
             raise JobError(f"job {request.job.id} is {request.job.status.value}: its image has no known end")
@@ -115,10 +128,10 @@ def run(context: Context, request: Request) -> Result:
 
 def _status(result: Result) -> Status:
     """All good is complete; nothing found at all is a failure; the rest is in between."""
-    missing = [status is RecoveryStatus.FAILED_NOT_FOUND for _, status in result.names]
+    missing = [status is RecoveryStatus.FAILED_NOT_FOUND for status in result.targets.values()]
     if missing and all(missing):
         return Status.FAILED
-    bad = any(status is not RecoveryStatus.SUCCESSFUL for _, status in result.names)
+    bad = any(status is not RecoveryStatus.SUCCESSFUL for status in result.targets.values())
     return Status.PROBLEMS if bad or result.problems else Status.COMPLETE
 
 
@@ -139,7 +152,7 @@ def _restore(
             for name in part.names:
                 if is_at_or_below(link, name.original_path or b"/"):
                     statuses[name.original_path] = max(statuses[name.original_path], status)
-    result.names.extend((name, statuses[name.original_path]) for name in part.names)
+    result.add(part, statuses)
 
 
 def _run(
@@ -158,7 +171,7 @@ def _run(
         name.original_path: found.get(name.original_path, RecoveryStatus.SUCCESSFUL) for name in part.names
     }
     if not halts.good:
-        result.names.extend((name, statuses[name.original_path]) for name in part.names)
+        result.add(part, statuses)
         raise JobError(_failure(request, part, halts, reading.last_words))
     return statuses
 

@@ -61,7 +61,7 @@ class Shelf:
         self._used: set[str] = set()
 
     # -- writing -------------------------------------------------------------------------------------
-    def begin_segment(self, image: Image, number: int, start: int, job: str, level: int) -> Segment:
+    def begin_segment(self, image: Image, number: int, start: int) -> Segment:
         """Write the header of a segment, on the cartridge in use or on the next one with room.
 
         Afterwards the tape stands where the image's records go.  Raises JobError when there is no cartridge.
@@ -71,17 +71,18 @@ class Shelf:
             barcode = self.tape.barcode
             header = Header(
                 catalogue=self._catalogue.uuid,
-                job=job,
+                job=str(image.job),
                 image=image.uuid,
                 image_number=image.number,
                 segment=number,
                 offset=start,
                 record_size=image.record_size,
-                level=level,
+                level=image.level,
                 root=image.root,
                 barcode=barcode,
                 label=self._label_uuid,
                 written=now_text(),
+                base=image.base or "",
             )
             media.begin_segment(self._catalogue, image, number, barcode, file + 1, start)
             try:

@@ -8,6 +8,7 @@ import click
 
 from appliance.backupserver import backup as dma
 from appliance.backupserver.jobs import Job
+from appliance.backupserver.levels import LEVEL_MAX
 from appliance.backupserver.progress import show_size
 from appliance.backupserver.wanted import Wanted
 from appliance.commands._jobs import entry_server, job_context
@@ -16,18 +17,18 @@ from appliance.config import BackupServer
 from appliance.errors import ExitCode
 from appliance.text import show_path
 
-LEVEL_MAX = 9
-"""Levels 0 (everything) to 9, as dump has them."""
-
 
 @click.command()
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=GlobalPath())
 @click.option(
     "--level",
     type=click.IntRange(0, LEVEL_MAX),
-    default=0,
-    show_default=True,
-    help="0 saves everything, N what changed since the last backup of a lower level.",
+    help="0, the default, saves everything, N what changed since the last backup of a lower level.",
+)
+@click.option(
+    "--incremental",
+    is_flag=True,
+    help="Save what changed since the last backup of each path, whatever its level.",
 )
 @click.option(
     "--type",
@@ -61,7 +62,8 @@ LEVEL_MAX = 9
 @config_option
 def backup(
     paths: tuple[bytes, ...],
-    level: int,
+    level: int | None,
+    incremental: bool,
     butype: str,
     exclude: tuple[bytes, ...],
     only: tuple[bytes, ...],
@@ -78,9 +80,13 @@ def backup(
     \b
     Example:
       spanreel backup /
+      spanreel backup / --incremental
       spanreel backup /projects /home --entry fs2 --json
       spanreel backup /home --exclude '*.iso,/*/Downloads' --skip-caches
     """
+    if incremental and level is not None:
+        raise click.UsageError("--incremental and --level contradict each other: give one")
+    wanted_level = None if incremental else level or 0
     with job_context(config_file) as context:
         settings = context.config.section(BackupServer)
         server = entry_server(settings, entry)
@@ -89,7 +95,7 @@ def backup(
             if path not in wanted:
                 context.screen.note(f"{show_path(path)} is part of another path given")
         selected = Wanted(exclude, only, skip_caches, skip_nodump)
-        job = dma.run(context, dma.Request(wanted, server, level, butype.encode(), selected))
+        job = dma.run(context, dma.Request(wanted, server, wanted_level, butype.encode(), selected))
     if as_json:
         echo_json(job.document())
     else:

@@ -64,9 +64,9 @@ def restore(
 
 
 def _print(result: dma.Result) -> None:
-    for name, status in result.names:
+    for target, status in result.targets.items():
         outcome = "restored" if status is RecoveryStatus.SUCCESSFUL else status.name.lower().replace("_", " ")
-        click.echo(f"{show_path(name.destination_path)}: {outcome}")
+        click.echo(f"{show_path(target)}: {outcome}")
     for line in result.lines:
         if not line.is_problem:
             click.echo(show_path(line.text))

@@ -8,7 +8,7 @@ from pathlib import Path
 from appliance.archive.changes import Changes
 from appliance.archive.frame import END_OF_ARCHIVE, global_header
 from appliance.archive.outcome import ExtractOptions
-from appliance.archive.part import PartRequest, PartResult
+from appliance.archive.part import Observer, PartRequest, PartResult
 from appliance.archive.treestate import BaseState, NextState
 from appliance.archive.writer import write_part
 from tests.unit.archive.archive_support import Recorder, directory, extract
@@ -25,7 +25,7 @@ class Chain:
     results: list[PartResult] = field(default_factory=list)
     changes: Changes | None = None
 
-    def save(self, **fields: object) -> bytes:
+    def save(self, observer: Observer | None = None, **fields: object) -> bytes:
         """Save the tree: whole the first time, then what changed since the last; return the image."""
         number = len(self.images)
         last = self.states / f"{number - 1}"
@@ -42,7 +42,9 @@ class Chain:
         }
         with directory(self.root) as descriptor:
             request = PartRequest(root=descriptor, **(defaults | fields))  # type: ignore[arg-type]
-            self.results.append(write_part(request, body.extend, seen, lambda: False, self.changes))
+            self.results.append(
+                write_part(request, body.extend, observer or seen, lambda: False, self.changes)
+            )
         assert self.changes.finish()
         assert not self.changes.failures
         self.changes.close()

@@ -9,6 +9,7 @@ from random import Random
 import pytest
 
 from appliance.archive import treestate
+from tests.treechanges import change as change_by_chance
 from tests.unit.archive.archive_support import manifest
 from tests.unit.archive.incremental_support import Chain, rotated
 
@@ -195,30 +196,6 @@ def test_snapshots_by_name_move_up_without_being_saved_again(chain: Chain, tmp_p
     _check_both_ways_back(chain, tmp_path)
 
 
-def _random_change(root: Path, random: Random) -> None:
-    """One of the things people do to a tree."""
-    everything = sorted(root.rglob("*"))
-    directories = [root, *(path for path in everything if path.is_dir())]
-    where = random.choice(directories)
-    name = random.choice("abcdef")
-    what = random.randrange(6)
-    if what == 0 and not (where / name).exists():
-        (where / name).mkdir()
-    elif what == 1 and not (where / name).is_dir():
-        (where / name).write_text(str(random.random()))
-    elif what == 2 and everything:
-        victim = random.choice(everything)
-        shutil.rmtree(victim) if victim.is_dir() else victim.unlink()
-    elif what == 3 and everything:
-        linked = random.choice(everything)
-        if linked.is_file() and not (where / name).exists():
-            (where / name).hardlink_to(linked)
-    elif what >= 4 and everything:
-        moved = random.choice(everything)
-        if moved not in (where, *where.parents) and not (where / name).exists():
-            moved.rename(where / name)
-
-
 @pytest.mark.parametrize("seed", range(60))
 def test_any_sequence_of_changes_is_followed(chain: Chain, tmp_path: Path, seed: int) -> None:
     """Whatever is made, written, deleted and moved about between backups, the chain gives the last day."""
@@ -226,6 +203,6 @@ def test_any_sequence_of_changes_is_followed(chain: Chain, tmp_path: Path, seed:
     chain.save()
     for _ in range(3):
         for _ in range(random.randrange(1, 12)):
-            _random_change(chain.root, random)
+            change_by_chance(chain.root, random)
         chain.save()
     _check_both_ways_back(chain, tmp_path)

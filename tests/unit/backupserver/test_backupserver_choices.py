@@ -187,7 +187,8 @@ def test_the_names_of_a_second_pass(catalogue: Catalogue) -> None:
     files = (file(b"/d/l", node=7, offset=512), file(b"/l", node=7, offset=512))
     writer.put(received(m.FhAddFilePost(files)))
     writer.finish()
-    part = nlist.Part(image, (Name(b"/d", b"/to/d"), Name(b"", b"/all"), Name(b"/l", b"/to/single")))
+    names = (Name(b"/d", b"/to/d"), Name(b"", b"/all"), Name(b"/l", b"/to/single"))
+    part = nlist.Part(image, names, (b"/to/d", b"/all", b"/to/single"))
     again, unknown = nlist.second_pass(catalogue, part, [b"/d/l", b"/l", b"/d/l", b"/no"])
     assert unknown == [b"/no"]
     assert again.names == (

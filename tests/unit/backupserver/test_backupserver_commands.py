@@ -128,7 +128,7 @@ def test_exit_codes(call: Call, lab: Site) -> None:
         (("backup", "relative"), "relative"),
         (("backup", "/", "--entry", "fs9"), "fs9"),
         (("backup", "/", "--entry", "media1"), "media1 is the media server"),
-        (("backup", "/", "--level", "10"), "10"),
+        (("backup", "/", "--level", "10001"), "10001"),
     ],
 )
 def test_what_people_mistype(call: Call, arguments: tuple[str, ...], said: str) -> None:

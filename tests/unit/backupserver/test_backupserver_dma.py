@@ -122,7 +122,7 @@ def test_several_paths_are_images_of_one_job(lab: Site) -> None:
     assert job.media == (("T1", 2), ("T1", 4))
     assert [one[b"FILESYSTEM"] for one in lab.script.started] == [b"/a", b"/b/c"]
     result = bring_back(lab, job, b"/b/c/file", b"/a")
-    assert sorted(name.destination_path for name, _ in result.names) == [b"/to/a", b"/to/file"]
+    assert sorted(result.targets) == [b"/to/a", b"/to/file"]
     assert len(lab.script.started) == 4
 
 
@@ -301,9 +301,9 @@ def test_results_of_a_restore(lab: Site) -> None:
     job = back_up(lab)
     result = bring_back(lab, job, b"/file", b"/other")
     assert result.status is Status.PROBLEMS
-    assert {name.original_path: status for name, status in result.names} == {
-        b"/file": RecoveryStatus.FAILED_NOT_FOUND,
-        b"/other": RecoveryStatus.SUCCESSFUL,
+    assert result.targets == {
+        b"/to/file": RecoveryStatus.FAILED_NOT_FOUND,
+        b"/to/other": RecoveryStatus.SUCCESSFUL,
     }
     assert [one["result"] for one in result.document()["names"]] == ["failed_not_found", "successful"]
 
