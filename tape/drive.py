@@ -12,10 +12,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from tape.alerts import parse_alerts
 from tape.commands import (
     ERASE_6,
     LOAD_UNLOAD,
     LOCATE_10,
+    LOG_SENSE,
     MAX_TRANSFER_6,
     MODE_SELECT_6,
     MODE_SENSE_6,
@@ -65,6 +67,10 @@ TRANSFER_TIMEOUT_S = 1500.0
 MOVE_TIMEOUT_S = 2700.0
 # A long erase of a whole LTO tape; LTO manuals ask for up to 5 hours, later generations more.
 ERASE_TIMEOUT_S = 12 * 3600.0
+
+_PAGE_TAPE_ALERT = 0x2E
+# 64 flags of 5 bytes, and a header.
+_LOG_LENGTH = 512
 
 
 class Drive(ScsiDevice):
@@ -356,7 +362,16 @@ class Drive(ScsiDevice):
         values = decode_fields(POSITION_FIELDS, done.data)
         if len(done.data) < POSITION_LENGTH or values["location_unknown"] or values["position_error"]:
             return None
-        return Position(values["first_block"], bop=bool(values["bop"]), eop=bool(values["eop"]))
+        buffered = None if values["count_unknown"] else max(0, values["first_block"] - values["last_block"])
+        return Position(values["first_block"], bool(values["bop"]), bool(values["eop"]), buffered)
+
+    def alerts(self) -> tuple[int, ...]:
+        """Return the TapeAlert flags that are set, which resets them; none where there is no such page."""
+        cdb = LOG_SENSE.cdb(pc=1, page_code=_PAGE_TAPE_ALERT, allocation_length=_LOG_LENGTH)
+        try:
+            return parse_alerts(self._command(cdb, data_in_length=_LOG_LENGTH).data)
+        except IllegalRequestError:
+            return ()
 
     def block_limits(self) -> BlockLimits:
         """Return the record lengths the drive says it takes; some take more, some less (tape.md)."""

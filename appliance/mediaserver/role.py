@@ -23,8 +23,8 @@ def media_role(
     """
 
     def add(session: Session, shared: Shared) -> None:
-        tape = TapeService(libraries, session.log, strict=strict)
-        scsi = ScsiService(libraries, session.log)
+        tape = TapeService(libraries, session.log, strict=strict, tell=session.post)
+        scsi = ScsiService(libraries, session.log, tell=session.post)
         if strict:
             # One device a session (draft, 3.3.1 and 3.4.1); DMAs want robot and drive in one.
             scsi.has_other_device = lambda: tape.opened is not None
