@@ -41,6 +41,7 @@ def back_up(lab: Site) -> Job:
 
 def restored(lab: Site, job: Job) -> bytes:
     """What a restore brings back."""
+    lab.script.halt = DataHaltReason.SUCCESSFUL
     result = restore.run(lab.context, restore.Request(job, (), b"/to", "keep", "fs1"))
     assert result.status is not Status.FAILED, lab.output.getvalue()
     return lab.script.received
