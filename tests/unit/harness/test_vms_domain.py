@@ -50,7 +50,7 @@ def test_tape_units_become_scsi_hostdevs_with_their_lun():
 
 
 def test_two_libraries_of_one_machine_do_not_collide():
-    """Both have units 1 to N, so each is a target of its own; the same names at two ports are two libraries."""
+    """Both have units 1 to N, so each is a target of its own; one name at two ports is two libraries."""
     units = [ScsiUnit("iqn.x:one", 1, "127.0.0.1", 3270), ScsiUnit("iqn.x:one", 2, "127.0.0.1", 3270)]
     units += [ScsiUnit("iqn.x:two", 1, "127.0.0.1", 3271), ScsiUnit("iqn.x:one", 1, "127.0.0.1", 3260)]
     places = [item.find("address") for item in parse(scsi=units).findall("devices/hostdev")]
