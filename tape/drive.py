@@ -25,6 +25,7 @@ from tape.commands import (
     READ_BLOCK_LIMITS,
     READ_POSITION,
     RELEASE_6,
+    REPORT_LUNS,
     RESERVE_6,
     REWIND,
     SPACE_6,
@@ -48,11 +49,14 @@ from tape.drive_data import (
 )
 from tape.errors import (
     BlankCheckError,
+    CommandTimeoutError,
     DeviceError,
     EndOfMediumError,
     FilemarkError,
     IllegalRequestError,
+    RecordSizeError,
     TapeMisuseError,
+    TransportError,
 )
 from tape.fields import decode_fields
 from tape.sense import Sense, SenseKey, error_for
@@ -68,6 +72,8 @@ MOVE_TIMEOUT_S = 2700.0
 # A long erase of a whole LTO tape; LTO manuals ask for up to 5 hours, later generations more.
 ERASE_TIMEOUT_S = 12 * 3600.0
 
+# Every host adapter carries so much; asking would only cost a command.
+_CARRIED_BYTES = 64 * 1024
 _PAGE_TAPE_ALERT = 0x2E
 # 64 flags of 5 bytes, and a header.
 _LOG_LENGTH = 512
@@ -378,6 +384,50 @@ class Drive(ScsiDevice):
         done = self._command(READ_BLOCK_LIMITS.cdb(), data_in_length=LIMITS_LENGTH)
         values = decode_fields(LIMITS_FIELDS, done.data)
         return BlockLimits(values["minimum"], values["maximum"], values["granularity"])
+
+    def check_record(self, length: int) -> None:
+        """See that records of this length can be written, without writing one.
+
+        The drive's word is READ BLOCK LIMITS.  What the host adapter carries in one command nothing tells
+        (tape.md, B: BLKSECTGET is no guide), so a command that only asks is sent with as much room for its
+        answer: REPORT LUNS, whose allocation length has 32 bits (SPC-4, 6.33).
+
+        Raises:
+            RecordSizeError: they cannot; the text says what can be.
+
+        """
+        self._check_limits(length)
+        if length > _CARRIED_BYTES:
+            self._check_path(length)
+
+    def _check_limits(self, length: int) -> None:
+        try:
+            limits = self.block_limits()
+        except IllegalRequestError:
+            return
+        most = limits.maximum or MAX_TRANSFER_6
+        if not limits.minimum <= length <= most or length % (1 << limits.granularity):
+            step = f" in steps of {1 << limits.granularity}" if limits.granularity else ""
+            raise RecordSizeError(
+                f"no record of {length} bytes: the drive takes {limits.minimum} to {most}{step}",
+                device=self.name,
+            )
+
+    def _check_path(self, length: int) -> None:
+        cdb = REPORT_LUNS.cdb(allocation_length=length)
+        try:
+            buffer = self.transport.buffer(length)
+            try:
+                self.transport.execute_into(cdb, buffer)
+            finally:
+                buffer.release()
+        except CommandTimeoutError:
+            raise
+        except TransportError as error:
+            raise RecordSizeError(
+                f"no record of {length} bytes: the way to the drive does not carry so many ({error.what})",
+                device=self.name,
+            ) from error
 
     def write_protected(self) -> bool:
         """Return whether the cartridge refuses to be written (WP of MODE SENSE, SSC-4, 8.3)."""

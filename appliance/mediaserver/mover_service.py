@@ -340,7 +340,7 @@ class MoverService:
         if not window.fits(mode, self.record_size):
             raise RefusalError(ErrorCode.PRECONDITION, f"{window} does not fit records of {self.record_size}")
         with self._answering("record size", drive):
-            drive.buffer(self.record_size).release()
+            drive.check_record(self.record_size)
 
     def _need_window(self) -> None:
         if not self.variables.window.is_set:

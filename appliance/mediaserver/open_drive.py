@@ -86,6 +86,7 @@ class OpenDrive:
         self._drive = Drive(self._transport)
         self._moves = unit.moves
         self._reserved = False
+        self._checked_size = 0
         self._protected = False
         self._verified = False
         self._unmarked = False
@@ -436,6 +437,14 @@ class OpenDrive:
                 self._verified = False
                 self.barcode = None
             return done
+
+    def check_record(self, size: int) -> None:
+        """See that records of this size can be moved; asked once for each size.  Raises TapeError."""
+        with self.lock:
+            if size != self._checked_size:
+                self._drive.check_record(size)
+                self._checked_size = size
+            self._transport.buffer(size).release()
 
     def buffer(self, size: int) -> memoryview:
         """The memory that this drive moves fastest.  Raises TapeError when it cannot move so much."""

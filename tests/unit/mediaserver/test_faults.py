@@ -19,7 +19,7 @@ from appliance.ndmp.enums import (
     MtioOp,
     TapeOpenMode,
 )
-from tape.commands import LOG_SENSE, READ_POSITION, WRITE_6
+from tape.commands import LOG_SENSE, READ_BLOCK_LIMITS, READ_POSITION, WRITE_6
 from tape.model.faults import CartridgeFault
 from tape.model.faultscript import parse_faults
 from tape.sense import Sense, SenseKey
@@ -201,3 +201,22 @@ def test_alerts_are_logged_at_the_close(site: Site) -> None:
     unknown = Completion(ScsiStatus.CHECK_CONDITION, sense=Sense(SenseKey.ILLEGAL_REQUEST, 0x20, 0).encode())
     site.gate.fail(LOG_SENSE.opcode, unknown)
     client.do(m.TapeCloseRequest())
+
+
+def test_a_record_size_that_cannot_be_is_told_before_anything_moves(site: Site) -> None:
+    """MOVER_LISTEN fails with a line that says what can be; the drive is asked once for each size."""
+    client = site.opened()
+    client.do(m.MoverSetRecordSizeRequest(9 << 20))
+    client.do(m.MoverSetWindowRequest(0, ALL_ONES))
+    assert error_of(client, m.MoverListenRequest(MoverMode.READ)) is ErrorCode.IO
+    (line,) = lines(client)
+    assert f"no record of {9 << 20} bytes: the drive takes 1 to {8 << 20}" in line
+    assert "choose another record size" in line
+    client.do(m.MoverSetRecordSizeRequest(1 << 20))
+    client.do(m.MoverSetWindowRequest(0, ALL_ONES))
+    for _ in range(2):
+        site.listen(client, MoverMode.READ).close()
+        assert posted(client, m.NotifyMoverHaltedPost).reason is MoverHaltReason.CONNECT_CLOSED
+        client.do(m.MoverStopRequest())
+        client.do(m.MoverSetWindowRequest(0, ALL_ONES))
+    assert site.gate.opcodes.count(READ_BLOCK_LIMITS.opcode) == 2
