@@ -175,7 +175,7 @@ class ScsiService:
             command=name_of(command),
             status=done.status,
             sense=sense,
-            remedy=remedy_for(error) if error is not None else "",
+            remedy="" if error is None or is_routine else remedy_for(error),
         )
 
     def _opened(self) -> tuple[Library, Unit, Transport]:
