@@ -19,6 +19,7 @@ __all__ = [
     "INQUIRY",
     "LOAD_UNLOAD",
     "LOCATE_10",
+    "LOG_SENSE",
     "MAX_TRANSFER_6",
     "MODE_SELECT_6",
     "MODE_SENSE_6",
@@ -123,6 +124,19 @@ MODE_SENSE_6 = Command(
         "page_code": Field(0x3F, 2),
         "subpage_code": Field(0xFF, 3),
         "allocation_length": Field(0xFF, 4),
+    },
+)
+LOG_SENSE = Command(
+    "LOG SENSE",
+    0x4D,
+    10,
+    {
+        "sp": Field(0x01, 1),
+        "pc": Field(0xC0, 2),
+        "page_code": Field(0x3F, 2),
+        "subpage_code": Field(0xFF, 3),
+        "parameter_pointer": Field(0xFFFF, 5),
+        "allocation_length": Field(0xFFFF, 7),
     },
 )
 PREVENT_ALLOW = Command("PREVENT ALLOW MEDIUM REMOVAL", 0x1E, 6, {"prevent": Field(0x03, 4)})
@@ -231,7 +245,7 @@ _COMMANDS = (
         ERASE_6,
     ),
     *(READ_POSITION, INITIALIZE_ELEMENT_STATUS, MOVE_MEDIUM, EXCHANGE_MEDIUM, READ_ELEMENT_STATUS),
-    *(RESERVE_6, RELEASE_6),
+    *(RESERVE_6, RELEASE_6, LOG_SENSE),
 )
 
 # Commands that pass through us in a DMA's SCSI_EXECUTE_CDB, known by name only.
@@ -239,7 +253,6 @@ _FOREIGN_NAMES = {
     0x37: "INITIALIZE ELEMENT STATUS WITH RANGE",
     0x44: "REPORT DENSITY SUPPORT",
     0x4C: "LOG SELECT",
-    0x4D: "LOG SENSE",
     0x55: "MODE SELECT(10)",
     0x5A: "MODE SENSE(10)",
     0x5E: "PERSISTENT RESERVE IN",

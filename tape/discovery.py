@@ -26,6 +26,8 @@ class Device:
         serial: unit serial number, VPD page 80h; empty if it has none.
         st: the tape driver's node for the same drive, e.g. "/dev/st0"; None without that driver.
             Never use both at a time.
+        address: on this host, "host:channel:target:lun"; may be another one after the next boot.
+        sch: the changer driver's node, e.g. "/dev/sch0"; None without that driver.
 
     """
 
@@ -36,6 +38,8 @@ class Device:
     revision: str
     serial: str
     st: str | None
+    address: str = ""
+    sch: str | None = None
 
 
 def discover(sysfs: Path = Path("/sys")) -> list[Device]:
@@ -65,7 +69,9 @@ def _device(node: Path) -> Device | None:
             product=_attribute(scsi / "model"),
             revision=_attribute(scsi / "rev"),
             serial=_serial(scsi),
-            st=_tape_node(scsi),
+            st=_driver_node(scsi, "scsi_tape", "st"),
+            address=_address(scsi),
+            sch=_driver_node(scsi, "scsi_changer", "sch"),
         )
     except (OSError, ValueError):
         return None
@@ -83,9 +89,15 @@ def _serial(scsi: Path) -> str:
         return ""
 
 
-def _tape_node(scsi: Path) -> str | None:
-    """Return /dev/stN.  Beside it, `scsi_tape` lists the same drive's other modes (nst0, st0a...)."""
-    folder = scsi / "scsi_tape"
+def _address(scsi: Path) -> str:
+    """Return the name of the SCSI device that the link leads to."""
+    name = scsi.resolve().name
+    return name if name.count(":") == 3 else ""
+
+
+def _driver_node(scsi: Path, driver: str, prefix: str) -> str | None:
+    """Return /dev/stN or /dev/schN.  `scsi_tape` lists a drive's other modes besides (nst0, st0a...)."""
+    folder = scsi / driver
     names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-    plain = [name for name in names if name.startswith("st") and name[2:].isdigit()]
+    plain = [name for name in names if name.startswith(prefix) and name[len(prefix) :].isdigit()]
     return f"/dev/{plain[0]}" if plain else None

@@ -12,10 +12,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from tape.alerts import parse_alerts
 from tape.commands import (
     ERASE_6,
     LOAD_UNLOAD,
     LOCATE_10,
+    LOG_SENSE,
     MAX_TRANSFER_6,
     MODE_SELECT_6,
     MODE_SENSE_6,
@@ -23,6 +25,7 @@ from tape.commands import (
     READ_BLOCK_LIMITS,
     READ_POSITION,
     RELEASE_6,
+    REPORT_LUNS,
     RESERVE_6,
     REWIND,
     SPACE_6,
@@ -46,11 +49,14 @@ from tape.drive_data import (
 )
 from tape.errors import (
     BlankCheckError,
+    CommandTimeoutError,
     DeviceError,
     EndOfMediumError,
     FilemarkError,
     IllegalRequestError,
+    RecordSizeError,
     TapeMisuseError,
+    TransportError,
 )
 from tape.fields import decode_fields
 from tape.sense import Sense, SenseKey, error_for
@@ -65,6 +71,12 @@ TRANSFER_TIMEOUT_S = 1500.0
 MOVE_TIMEOUT_S = 2700.0
 # A long erase of a whole LTO tape; LTO manuals ask for up to 5 hours, later generations more.
 ERASE_TIMEOUT_S = 12 * 3600.0
+
+# Every host adapter carries so much; asking would only cost a command.
+_CARRIED_BYTES = 64 * 1024
+_PAGE_TAPE_ALERT = 0x2E
+# 64 flags of 5 bytes, and a header.
+_LOG_LENGTH = 512
 
 
 class Drive(ScsiDevice):
@@ -356,13 +368,66 @@ class Drive(ScsiDevice):
         values = decode_fields(POSITION_FIELDS, done.data)
         if len(done.data) < POSITION_LENGTH or values["location_unknown"] or values["position_error"]:
             return None
-        return Position(values["first_block"], bop=bool(values["bop"]), eop=bool(values["eop"]))
+        buffered = None if values["count_unknown"] else max(0, values["first_block"] - values["last_block"])
+        return Position(values["first_block"], bool(values["bop"]), bool(values["eop"]), buffered)
+
+    def alerts(self) -> tuple[int, ...]:
+        """Return the TapeAlert flags that are set, which resets them; none where there is no such page."""
+        cdb = LOG_SENSE.cdb(pc=1, page_code=_PAGE_TAPE_ALERT, allocation_length=_LOG_LENGTH)
+        try:
+            return parse_alerts(self._command(cdb, data_in_length=_LOG_LENGTH).data)
+        except IllegalRequestError:
+            return ()
 
     def block_limits(self) -> BlockLimits:
         """Return the record lengths the drive says it takes; some take more, some less (tape.md)."""
         done = self._command(READ_BLOCK_LIMITS.cdb(), data_in_length=LIMITS_LENGTH)
         values = decode_fields(LIMITS_FIELDS, done.data)
         return BlockLimits(values["minimum"], values["maximum"], values["granularity"])
+
+    def check_record(self, length: int) -> None:
+        """See that records of this length can be written, without writing one.
+
+        The drive's word is READ BLOCK LIMITS.  What the host adapter carries in one command nothing tells
+        (tape.md, B: BLKSECTGET is no guide), so a command that only asks is sent with as much room for its
+        answer: REPORT LUNS, whose allocation length has 32 bits (SPC-4, 6.33).
+
+        Raises:
+            RecordSizeError: they cannot; the text says what can be.
+
+        """
+        self._check_limits(length)
+        if length > _CARRIED_BYTES:
+            self._check_path(length)
+
+    def _check_limits(self, length: int) -> None:
+        try:
+            limits = self.block_limits()
+        except IllegalRequestError:
+            return
+        most = limits.maximum or MAX_TRANSFER_6
+        if not limits.minimum <= length <= most or length % (1 << limits.granularity):
+            step = f" in steps of {1 << limits.granularity}" if limits.granularity else ""
+            raise RecordSizeError(
+                f"no record of {length} bytes: the drive takes {limits.minimum} to {most}{step}",
+                device=self.name,
+            )
+
+    def _check_path(self, length: int) -> None:
+        cdb = REPORT_LUNS.cdb(allocation_length=length)
+        try:
+            buffer = self.transport.buffer(length)
+            try:
+                self.transport.execute_into(cdb, buffer)
+            finally:
+                buffer.release()
+        except CommandTimeoutError:
+            raise
+        except TransportError as error:
+            raise RecordSizeError(
+                f"no record of {length} bytes: the way to the drive does not carry so many ({error.what})",
+                device=self.name,
+            ) from error
 
     def write_protected(self) -> bool:
         """Return whether the cartridge refuses to be written (WP of MODE SENSE, SSC-4, 8.3)."""

@@ -28,6 +28,7 @@ MODE_LENGTH = 12  # header and one block descriptor
 POSITION_FIELDS = {
     "bop": Field(0x80, 0),
     "eop": Field(0x40, 0),
+    "count_unknown": Field(0x20, 0),
     "location_unknown": Field(0x04, 0),
     "position_error": Field(0x02, 0),
     "first_block": Field(0xFFFFFFFF, 4),
@@ -52,12 +53,15 @@ class Position:
         block: number of the next object; records and filemarks both count, from 0.
         bop: at the beginning of the tape.
         eop: behind early warning.
+        buffered: objects that were taken from us and are not on the tape yet; None when the drive does
+            not say.  After a failed write they are lost.
 
     """
 
     block: int
     bop: bool
     eop: bool
+    buffered: int | None = 0
 
 
 @dataclass(frozen=True, slots=True)

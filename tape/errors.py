@@ -15,6 +15,7 @@ There are two families: we asked for something senseless, or the device could no
         ├── BlankCheckError        end of data
         ├── FilemarkError          a filemark came where a record was asked for
         ├── EndOfMediumError       the tape is full, or its physical end or beginning was reached
+        ├── RecordSizeError        drive or host adapter do not carry records of this length
         ├── ReservationConflictError   another initiator holds the device
         ├── TransportError         the command could not be delivered; the device may be gone
         │   └── DeviceHeldError    another program of this machine uses it
@@ -42,6 +43,7 @@ __all__ = [
     "MediumError",
     "NoMediumError",
     "NotReadyError",
+    "RecordSizeError",
     "ReservationConflictError",
     "TapeError",
     "TapeMisuseError",
@@ -123,6 +125,10 @@ class FilemarkError(DeviceError):
 
 class EndOfMediumError(DeviceError):
     """The tape has no room left (VOLUME OVERFLOW), or its beginning or physical end was met."""
+
+
+class RecordSizeError(DeviceError):
+    """The drive, or the way to it, does not carry records of this length: choose a smaller one."""
 
 
 class ReservationConflictError(DeviceError):

@@ -22,7 +22,14 @@ from appliance.backupserver.totals import Totals
 from appliance.backupserver.wanted import EVERYTHING, Wanted
 from appliance.errors import JobError, SpanreelError
 from appliance.ndmp import messages as m
-from appliance.ndmp.enums import ALL_ONES, DataHaltReason, ErrorCode, MoverMode, MoverPauseReason
+from appliance.ndmp.enums import (
+    ALL_ONES,
+    DataHaltReason,
+    ErrorCode,
+    MoverHaltReason,
+    MoverMode,
+    MoverPauseReason,
+)
 from appliance.ndmp.errors import NdmpError, ReplyError
 from appliance.ndmp.types import Pval
 from appliance.text import show_path
@@ -226,6 +233,8 @@ class Writing(Operation):
         if halts.good:
             length = halts.agreed(self._image.record_size)
             self._end(halts.moved if length is None else length)
+        elif halts.mover is MoverHaltReason.MEDIA_ERROR:
+            self._rescue_damaged(halts.moved)
         else:
             self._rescue(halts.moved)
         return halts
@@ -263,9 +272,9 @@ class Writing(Operation):
             media.set_environment(self._catalogue, self._image, values)
 
     def on_paused(self, pause: m.NotifyMoverPausedPost) -> None:
-        """The cartridge is full: go on with the next one."""
+        """The cartridge is full, or damaged here: go on with the next one."""
         moved = self.peers.mover.call(m.MoverGetStateRequest(), m.MoverGetStateReply).bytes_moved
-        if pause.reason is not MoverPauseReason.EOM:
+        if pause.reason not in (MoverPauseReason.EOM, MoverPauseReason.MEDIA_ERROR):
             raise JobError(f"the mover paused with {pause.reason.name}, which a backup does not expect")
         assert self._segment is not None, "the mover runs within a segment"
         number = self._segment.number
@@ -314,6 +323,16 @@ class Writing(Operation):
             return
         with contextlib.suppress(NdmpError, SpanreelError):
             self._end(moved)
+
+    def _rescue_damaged(self, moved: int) -> None:
+        """Enter how far an image came that a drive or cartridge ended; nothing more is written there."""
+        segment, self._segment = self._segment, None
+        if segment is None:
+            return
+        with contextlib.suppress(NdmpError, SpanreelError):
+            shelf = self.peers.shelf
+            kept = shelf.close_damaged(self._image, segment, moved - segment.start)
+            media.end_image(self._catalogue, self._image, segment.start + kept)
 
 
 _REFUSALS = {

@@ -30,6 +30,10 @@ class EndOfTapeError(Exception):
     """There was no room for a record: the cartridge is full."""
 
 
+class UnreadyError(InfrastructureError):
+    """A cartridge does not become ready; another one may."""
+
+
 class Tape:
     """The drive that a session holds open, and the cartridge in it."""
 
@@ -90,7 +94,8 @@ class Tape:
                 if limit is None:
                     raise
                 if self._now() - started >= limit:
-                    raise InfrastructureError(self._refusal(error)) from error
+                    kind = UnreadyError if error.code is ErrorCode.NO_TAPE_LOADED else InfrastructureError
+                    raise kind(self._refusal(error)) from error
                 self._sleep(RETRY_S)
             else:
                 self._open = True
@@ -153,10 +158,9 @@ class Tape:
         """Go behind the next file mark; False when there is none."""
         return self._mtio(MtioOp.FSF, 1) == 0
 
-    def skip_records(self, count: int) -> None:
-        """Go on by so many records of the same tape file."""
-        if count:
-            self._mtio(MtioOp.FSR, count)
+    def skip_records(self, count: int) -> int:
+        """Go on by so many records of the same tape file, and return how many were missing."""
+        return self._mtio(MtioOp.FSR, count) if count else 0
 
     def close(self) -> None:
         """Give the drive back; safe to call when it is not open."""

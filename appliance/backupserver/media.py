@@ -124,6 +124,16 @@ def forget_unfinished(catalogue: Catalogue, barcode: str) -> None:
         connection.execute("DELETE FROM segment WHERE barcode = ? AND length IS NULL", (barcode,))
 
 
+def is_kept(catalogue: Catalogue, barcode: str, image_uuid: str, number: int) -> bool:
+    """Whether a segment on a cartridge holds data that the catalogue vouches for."""
+    row = catalogue.connection.execute(
+        "SELECT 1 FROM segment JOIN image ON image.id = segment.image"
+        " WHERE segment.barcode = ? AND image.uuid = ? AND segment.number = ? AND segment.length > 0",
+        (barcode, image_uuid, number),
+    ).fetchone()
+    return row is not None
+
+
 def add_image(
     catalogue: Catalogue,
     job: int,

@@ -104,7 +104,7 @@ def _media(context: Context, leases: Leases, events: Events) -> Iterator[MediaPe
         serial = take_drive(leases, settings.drives, context.screen)
         library = Library(robot, settings.device(settings.changer), settings.drives)
         shelf = Shelf(settings, context.catalogue, leases, library, mover, serial, context.screen.note)
-        stack.callback(shelf.tape.close_quietly)
+        stack.callback(shelf.close_quietly)
         yield MediaPeers(mover, events, shelf)
 
 

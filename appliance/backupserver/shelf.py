@@ -10,22 +10,31 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Final
 
 from appliance.backupserver import leases as lease_names
 from appliance.backupserver import media
-from appliance.backupserver.cartridge import EndOfTapeError, Tape
+from appliance.backupserver.cartridge import EndOfTapeError, Tape, UnreadyError
 from appliance.backupserver.catalogue import Catalogue
 from appliance.backupserver.chooser import choose
 from appliance.backupserver.labels import RECORD_BYTES, ForeignRecordError, Header, Label
 from appliance.backupserver.leases import Leases
-from appliance.backupserver.library import Library
+from appliance.backupserver.library import Library, RefusedMoveError
 from appliance.backupserver.media import Image, Medium, Segment
 from appliance.config import BackupServer
 from appliance.errors import JobError
 from appliance.ndmp.client import Client
+from appliance.ndmp.enums import ErrorCode
 from appliance.ndmp.errors import ReplyError
 
 Note = Callable[[str], None]
+
+
+UNWRITABLE_MAX: Final = 2
+"""Cartridges in a row on which not even a header can be written."""
+
+DRIVE_FAILURES: Final = frozenset({ErrorCode.IO, ErrorCode.TIMEOUT})
+"""With these a drive that is broken or gone answers when it is to be opened."""
 
 
 class UnusableError(Exception):
@@ -59,6 +68,8 @@ class Shelf:
         self._note = note
         self._label_uuid = ""
         self._used: set[str] = set()
+        self._unwritable = 0
+        self._failed_drives: set[str] = set()
 
     # -- writing -------------------------------------------------------------------------------------
     def begin_segment(self, image: Image, number: int, start: int) -> Segment:
@@ -91,13 +102,67 @@ class Shelf:
             except EndOfTapeError:
                 media.drop_segment(self._catalogue, image, number)
                 self.set_full()
+            except ReplyError as error:
+                self._header_failed(image, number, error)
             else:
                 return Segment(number, barcode, file + 1, start, None)
 
+    def _header_failed(self, image: Image, number: int, error: ReplyError) -> None:
+        """A cartridge that cannot be written takes no more.  Raises ReplyError, JobError.
+
+        Two in a row are the drive's fault rather: it shall not use up the whole library.
+        """
+        if error.code is not ErrorCode.IO:
+            raise error
+        media.drop_segment(self._catalogue, image, number)
+        self._note(f"{self.tape.barcode} cannot be written: it takes no more")
+        self._unwritable += 1
+        is_last = self._unwritable >= UNWRITABLE_MAX
+        try:
+            self.set_full()
+        except ReplyError:
+            is_last = True
+        if is_last:
+            raise JobError(
+                f"drive {self.tape.serial} cannot write to one cartridge after the other: clean it"
+            ) from error
+
     def end_segment(self, image: Image, segment: Segment, length: int) -> None:
-        """Write the file mark behind a segment, and enter both."""
-        self.tape.write_mark()
+        """Write the file mark behind a segment, and enter both.
+
+        Without a mark the segment is good if all its records are there; the cartridge takes no more then.
+        Raises JobError when they are not.
+        """
+        try:
+            self.tape.write_mark()
+        except ReplyError as error:
+            if error.code is not ErrorCode.IO:
+                raise
+            kept = self.close_damaged(image, segment, length)
+            if kept < length:
+                raise JobError(
+                    f"{segment.barcode} holds {kept} of the {length} bytes that were written to its tape "
+                    f"file {segment.file}"
+                ) from error
+            return
+        self._unwritable = 0
         media.end_segment(self._catalogue, image, segment.number, length)
+
+    def close_damaged(self, image: Image, segment: Segment, length: int) -> int:
+        """Enter what is on tape of a segment behind which nothing can be written; return its bytes.
+
+        At most `length`, counted by spacing over the records.  The cartridge takes no more.
+        """
+        media.set_full(self._catalogue, segment.barcode)
+        records = -(-length // image.record_size)
+        left = self.tape.skip_records(records) if self.tape.go_to_file(segment.file) else records
+        kept = min(length, (records - left) * image.record_size)
+        media.end_segment(self._catalogue, image, segment.number, kept)
+        self._note(
+            f"{segment.barcode} is damaged behind tape file {segment.file}, of which {kept} bytes are there: "
+            "it takes no more"
+        )
+        return kept
 
     def set_full(self) -> None:
         """The cartridge in use takes no more: give it back."""
@@ -137,7 +202,7 @@ class Shelf:
             try:
                 # Read again under the lease: another job may have ended on it just now.
                 return self._prepare(barcode, media.media(self._catalogue).get(barcode))
-            except (UnusableError, JobError) as error:
+            except (UnusableError, JobError, UnreadyError) as error:
                 tried[barcode] = str(error).removeprefix(f"{barcode} ")
                 self._note(f"{barcode} {tried[barcode]}: left alone")
                 self._abandon(barcode)
@@ -150,8 +215,37 @@ class Shelf:
 
     def _prepare(self, barcode: str, medium: Medium | None) -> int:
         """Load a cartridge and make it ready; return the number of the file that is written next."""
-        self._load(barcode)
-        self.tape.open_for_writing(barcode, self._settings.writable)
+        try:
+            self._mount(barcode, lambda: self.tape.open_for_writing(barcode, self._settings.writable))
+            return self._find_place(barcode, medium)
+        except ReplyError as error:
+            raise UnusableError(f"cannot be used ({_why(error)})") from error
+
+    def _mount(self, barcode: str, open_drive: Callable[[], None]) -> None:
+        """Bring a cartridge into the drive and open it; another drive where this one fails."""
+        while True:
+            try:
+                self._load(barcode)
+                return open_drive()
+            except ReplyError as error:
+                if error.code not in DRIVE_FAILURES or not self._take_another_drive():
+                    raise
+
+    def _take_another_drive(self) -> bool:
+        """Give up this drive for the rest of the job; False when no other one is free."""
+        old = self.tape
+        self._failed_drives.add(old.serial)
+        for serial in self._settings.drives:
+            if serial in self._failed_drives or self._leases.take(lease_names.drive(serial)) is not None:
+                continue
+            self._note(f"drive {old.serial} cannot be used: going on with drive {serial}")
+            old.close_quietly()
+            self._leases.release(lease_names.drive(old.serial))
+            self.tape = Tape(self._client, serial, self._settings.device(serial))
+            return True
+        return False
+
+    def _find_place(self, barcode: str, medium: Medium | None) -> int:
         label = self._read_label()
         if label is None:
             return self._write_label(barcode, medium)
@@ -228,7 +322,9 @@ class Shelf:
             record = self.tape.read_record(RECORD_BYTES)
             if record is None or self.tape.was_end(record):
                 return True
-            return Header.parse(record).label == medium.uuid
+            header = Header.parse(record)
+            is_dead = not media.is_kept(self._catalogue, medium.barcode, header.image, header.segment)
+            return header.label == medium.uuid and is_dead
         except (ForeignRecordError, ReplyError):
             return False
 
@@ -248,8 +344,7 @@ class Shelf:
         holder = self._leases.take(lease_names.cartridge(barcode))
         if holder is not None:
             raise JobError(str(holder))
-        self._load(barcode)
-        self.tape.open_for_reading(barcode)
+        self._mount(barcode, lambda: self.tape.open_for_reading(barcode))
 
     def mount_for_reading(self, image: Image, segment: Segment) -> None:
         """Load the cartridge of a segment and go to the segment's first record.
@@ -270,6 +365,10 @@ class Shelf:
             return False
         return header.image == image.uuid and header.segment == segment.number
 
+    def close_quietly(self) -> None:
+        """Give the drive back on the way out, whichever it is by now."""
+        self.tape.close_quietly()
+
     # -- the robot -----------------------------------------------------------------------------------
     def _load(self, barcode: str) -> None:
         """Bring a cartridge into the drive."""
@@ -280,9 +379,16 @@ class Shelf:
         if where is not None:
             self._eject_elsewhere(where, barcode)
         self._note(f"loading {barcode} into drive {self.tape.serial}")
-        if self._library.loaded(inventory, self.tape.serial) is not None:
+        held = self._library.loaded(inventory, self.tape.serial)
+        if held is not None:
             self.tape.eject()
-        self._library.load(barcode, self.tape.serial)
+        try:
+            self._library.load(barcode, self.tape.serial)
+        except RefusedMoveError:
+            # What is in the way is perhaps a cartridge that nobody may move.
+            if held is None or not self._take_another_drive():
+                raise
+            self._load(barcode)
 
     def _eject_elsewhere(self, serial: str, barcode: str) -> None:
         """Have another drive, idle since its job ended, put the cartridge out."""
@@ -294,3 +400,10 @@ class Shelf:
             Tape(self._client, serial, self._settings.device(serial)).eject()
         finally:
             self._leases.release(resource)
+
+
+def _why(error: ReplyError) -> str:
+    """A reply's error, in words where the name alone would puzzle."""
+    if error.code is ErrorCode.PERMISSION:
+        return "the media server's configuration does not list it as writable"
+    return error.code.name

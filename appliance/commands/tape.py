@@ -12,6 +12,7 @@ import click
 
 from appliance.backupserver.labels import RECORD_BYTES, ForeignRecordError, Label
 from appliance.commands._options import config_option, json_option
+from appliance.commands._tape_discover import discover_command
 from appliance.commands._tape_library import OpenLibrary, library_options, open_library
 from appliance.commands._tape_listed import listed
 from appliance.commands._tape_serve import serve
@@ -42,6 +43,7 @@ def tape() -> None:
 
 
 tape.add_command(serve)
+tape.add_command(discover_command)
 
 
 @tape.command()

@@ -183,6 +183,7 @@ class Library:
 
     Attributes:
         writable, movable: barcodes that may be written; that may be carried.
+        backend: where its devices come from.
         reserve: drives are reserved against other hosts while they are open.
         change: what the changer said of cartridges moved by somebody else, for the DMA's next move: our own
             questions must not keep it from the DMA.
@@ -196,7 +197,7 @@ class Library:
         self.movable = self.writable | frozenset(config.readable)
         self.reserve = config.reserve
         self.change: Sense | None = None
-        self._backend = backend
+        self.backend = backend
         self._addresses: dict[int, str] = {}
 
     def barcode_in(self, serial: str) -> str | None:
@@ -246,7 +247,7 @@ class Library:
 
     def close(self) -> None:
         """Give the devices up."""
-        self._backend.close()
+        self.backend.close()
 
     def _places(self, inventory: Inventory) -> dict[str, Element]:
         """Drive elements by serial number.

@@ -1,6 +1,6 @@
 """The MOVER interface as a server: requests, variables and the machine (draft-skardal-ndmpv4-04, 3.6).
 
-The data moves in a thread of its own (`mover_stream`, `mover_restore`); requests only set variables, move
+The data moves in a thread of its own (`mover_backup`, `mover_restore`); requests only set variables, move
 the machine and wake that thread, so MOVER_GET_STATE and MOVER_ABORT are answered while a drive is slow.
 
 Profile compat, the default: a record size that was never set is 10,240; a length of all
@@ -19,9 +19,9 @@ import structlog
 
 from appliance import feeds
 from appliance.local import LocalEnds
-from appliance.mediaserver.answers import answering
+from appliance.mediaserver.mover_backup import BackupStream
 from appliance.mediaserver.mover_restore import RestoreStream
-from appliance.mediaserver.mover_stream import BackupStream, MoverStream
+from appliance.mediaserver.mover_stream import MoverStream
 from appliance.mediaserver.open_drive import OpenDrive
 from appliance.mediaserver.tape_service import TapeService
 from appliance.mediaserver.window import Window
@@ -92,6 +92,8 @@ class MoverService:
 
     Attributes:
         lock: guards `variables` and the machine together; never held during I/O.
+        reporter: tells of the drive's errors.
+        strict: profile strict.
 
     """
 
@@ -118,10 +120,11 @@ class MoverService:
         self.lock = self.machine.changed
         self.variables = Variables()
         self.record_size = 0
+        self.reporter = tape.reporter
         self._poster = poster
         self._tape = tape
         self._address = address
-        self._strict = strict
+        self.strict = strict
         self._version = version
         self.rules = rules
         self._local = local
@@ -248,7 +251,7 @@ class MoverService:
 
     def _set_window(self, request: m.MoverSetWindowRequest) -> m.MoverSetWindowReply:
         window = Window(request.offset, request.length)
-        if not self._strict:
+        if not self.strict:
             window = window.to_the_end()
         with self.lock:
             state = self.machine.state
@@ -257,7 +260,7 @@ class MoverService:
                 self._check_late_window(window)
             self._default_record_size()
             window.check()
-            if not window.is_set and (self._strict or state is MoverState.PAUSED):
+            if not window.is_set and (self.strict or state is MoverState.PAUSED):
                 raise RefusalError(ErrorCode.ILLEGAL_ARGS, "a window of length 0")
             if state is not MoverState.IDLE and not window.fits(self.variables.mode, self.record_size):
                 raise RefusalError(
@@ -273,7 +276,7 @@ class MoverService:
         """
         if self._window_comes_late:
             return
-        if self._strict or self.variables.window.is_set or not window.is_set:
+        if self.strict or self.variables.window.is_set or not window.is_set:
             raise RefusalError(ErrorCode.ILLEGAL_STATE, "MOVER: the window was to be set before MOVER_LISTEN")
 
     @property
@@ -289,7 +292,7 @@ class MoverService:
     def _default_record_size(self) -> None:
         if self.record_size:
             return
-        if self._strict:
+        if self.strict:
             raise RefusalError(ErrorCode.PRECONDITION, "no record size was set")
         self.record_size = RECORD_SIZE_DEFAULT
 
@@ -332,12 +335,12 @@ class MoverService:
         drive = self._check_drive(mode)
         self._default_record_size()
         window = self.variables.window
-        if self._strict and not self._window_comes_late:
+        if self.strict and not self._window_comes_late:
             self._need_window()
         if not window.fits(mode, self.record_size):
             raise RefusalError(ErrorCode.PRECONDITION, f"{window} does not fit records of {self.record_size}")
         with self._answering("record size", drive):
-            drive.buffer(self.record_size).release()
+            drive.check_record(self.record_size)
 
     def _need_window(self) -> None:
         if not self.variables.window.is_set:
@@ -450,4 +453,4 @@ class MoverService:
         return self.machine.state in (MoverState.LISTEN, MoverState.ACTIVE)
 
     def _answering(self, request: str, drive: OpenDrive) -> Any:
-        return answering(drive.log.bind(cartridge=drive.barcode), request, drive.unit)
+        return self.reporter.answering(request, drive.unit, drive)

@@ -1,4 +1,4 @@
-"""The thread that moves data between a data connection and a drive; here, from the connection to tape.
+"""The thread that moves data between a data connection and a drive: what both directions share.
 
 A stream lives from MOVER_LISTEN or MOVER_CONNECT to HALTED.  It never waits with a lock held; aborting it
 shuts its sockets and wakes it, and the one SCSI command that it may be in finishes.
@@ -23,7 +23,7 @@ from appliance.ndmp.errors import RefusalError
 from appliance.ndmp.logcontext import carrying
 from appliance.ndmp.networks import ANYWHERE
 from appliance.ndmp.types import Address
-from tape.errors import EndOfMediumError, TapeError
+from tape.errors import TapeError
 
 if TYPE_CHECKING:
     from appliance.mediaserver.mover_service import MoverService
@@ -239,89 +239,12 @@ class MoverStream(ABC):
         if buffer is not None:
             buffer.release()
 
-    def medium_failed(self, error: Exception) -> StreamEnded:
-        """The end of a stream whose drive failed, to be raised; logs the one line about it."""
+    def medium_failed(self, error: TapeError | RefusalError) -> StreamEnded:
+        """The end of a stream whose drive failed, to be raised; tells of it once."""
         drive = self.drive()
-        drive.unit.errors += 1
-        drive.log.error("mover stopped by the drive", cartridge=drive.barcode, why=str(error))
+        if isinstance(error, TapeError):
+            self.service.reporter.report("mover stopped by the drive", drive.unit, error, drive)
         return StreamEnded(MoverHaltReason.MEDIA_ERROR)
 
 
-class BackupStream(MoverStream):
-    """From the data connection to tape: mover mode READ."""
-
-    def transfer(self) -> MoverHaltReason:
-        """Write records until the data server closes the connection; the last one is padded."""
-        while count := self._fill():
-            self._pad(count)
-            self._put(count)
-            if count < self.record_size:
-                break
-        return MoverHaltReason.CONNECT_CLOSED
-
-    def _fill(self) -> int:
-        """Receive one record into the buffer; less at the end of the connection."""
-        try:
-            buffer, count = self.buffer(), 0
-            while count < self.record_size:
-                got = self.connection.recv_into(buffer[count:], 0, socket.MSG_WAITALL)
-                if not got:
-                    break
-                count += got
-        except OSError as error:
-            # A reset is no proper end: what came before it is no whole image.
-            self.log.warning("data connection broke", why=str(error))
-            raise StreamEnded(None if self.ended else MoverHaltReason.CONNECT_ERROR) from error
-        except TapeError as error:
-            raise self.medium_failed(error) from error
-        if self.ended:
-            raise StreamEnded(None)
-        return count
-
-    def _pad(self, count: int) -> None:
-        self.buffer()[count:] = bytes(self.record_size - count)
-
-    def _put(self, count: int) -> None:
-        """Write the record in the buffer, however many windows and cartridges that takes."""
-        while True:
-            with self.service.lock:
-                room = self.variables.window.has_room(self.variables.bytes_in_window, self.record_size)
-            reason = self._write(count) if room else MoverPauseReason.EOW
-            if reason is None:
-                return
-            # The record outlives the buffer: DMAs use the drive, or another one, during the pause.
-            record = bytes(self.buffer())
-            self.pause(reason, 0, watch=False)
-            self._refill(record)
-
-    def _refill(self, record: bytes) -> None:
-        try:
-            self.buffer()[:] = record
-        except TapeError as error:
-            raise self.medium_failed(error) from error
-
-    def _write(self, count: int) -> MoverPauseReason | None:
-        """Write, and return why to pause instead.  Raises StreamEnded."""
-        drive = self.drive()
-        try:
-            # Under the drive's lock: after an abort the DMA may rewind, and nothing is written then.
-            with drive.lock:
-                if self.ended:
-                    raise StreamEnded(None)
-                drive.write(self.buffer())
-                self._account(count)
-        except EndOfMediumError as error:
-            drive.log.info("end of medium", cartridge=drive.barcode, why=str(error))
-            return MoverPauseReason.EOM
-        except (TapeError, RefusalError) as error:
-            raise self.medium_failed(error) from error
-        return None
-
-    def _account(self, count: int) -> None:
-        with self.service.lock:
-            self.variables.bytes_moved += count
-            self.variables.record_num += 1
-            self.variables.bytes_in_window += self.record_size
-
-
-__all__ = ["BackupStream", "MoverStream", "StreamEnded"]
+__all__ = ["MoverStream", "StreamEnded"]

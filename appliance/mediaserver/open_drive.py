@@ -18,10 +18,12 @@ from typing import Any, TypeVar
 from appliance.mediaserver.libraries import Library, Unit, Whereabouts
 from appliance.ndmp.enums import ErrorCode, TapeFlag, TapeOpenMode
 from appliance.ndmp.errors import RefusalError
+from tape.alerts import alert_text
 from tape.device import MAX_UNIT_ATTENTIONS
 from tape.drive import Drive
 from tape.errors import (
     BlankCheckError,
+    CommandTimeoutError,
     DeviceError,
     EndOfMediumError,
     FilemarkError,
@@ -30,6 +32,7 @@ from tape.errors import (
     NoMediumError,
     NotReadyError,
     TapeError,
+    TransportError,
     UnitAttentionError,
     WriteProtectedError,
 )
@@ -83,6 +86,7 @@ class OpenDrive:
         self._drive = Drive(self._transport)
         self._moves = unit.moves
         self._reserved = False
+        self._checked_size = 0
         self._protected = False
         self._verified = False
         self._unmarked = False
@@ -169,6 +173,13 @@ class OpenDrive:
         with self.lock:
             self._mark_if_needed()
             self._stand_before_mark()
+            self.tell_alerts()
+
+    def tell_alerts(self) -> None:
+        """Log what the drive wants people to know (TapeAlert), cleaning among it; never fails."""
+        with self.lock, contextlib.suppress(TapeError):
+            for flag in self._drive.alerts():
+                self.log.warning("drive alert", cartridge=self.barcode, flag=flag, text=alert_text(flag))
 
     def leave(self) -> None:
         """Give the path up, noting where the tape stands; never fails."""
@@ -427,10 +438,41 @@ class OpenDrive:
                 self.barcode = None
             return done
 
+    def check_record(self, size: int) -> None:
+        """See that records of this size can be moved; asked once for each size.  Raises TapeError."""
+        with self.lock:
+            if size != self._checked_size:
+                self._drive.check_record(size)
+                self._checked_size = size
+            self._transport.buffer(size).release()
+
     def buffer(self, size: int) -> memoryview:
         """The memory that this drive moves fastest.  Raises TapeError when it cannot move so much."""
         with self.lock:
             return self._transport.buffer(size)
+
+    def where(self, error: TapeError) -> str:
+        """Where the tape stands, in words, after an error; never fails.
+
+        A drive that does not answer is not asked again: it would take as long once more.
+        """
+        if not isinstance(error, TransportError | CommandTimeoutError | NotReadyError):
+            with self.lock, contextlib.suppress(TapeError):
+                position = self._drive.position()
+                if position is not None:
+                    return f"block {position.block}"
+        if self.file_number is not None and self.block_number is not None:
+            return f"file {self.file_number} record {self.block_number}"
+        return "not known"
+
+    def buffered(self) -> int | None:
+        """Objects that the drive took and has not written; None when it does not tell.  Never fails."""
+        with self.lock:
+            try:
+                position = self._drive.position()
+            except TapeError:
+                return None
+        return position.buffered if position is not None else None
 
     @property
     def file_number(self) -> int | None:
@@ -471,6 +513,8 @@ class OpenDrive:
                 raise
         except MediumError:
             self.media_error = True
+            # Whoever wrote is told; a mark that is tried here again would make REW fail, too.
+            self._unmarked = False
             raise
         return action()
 

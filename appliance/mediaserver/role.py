@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from appliance.config import MediaServer, Ndmp, NodeConfig
 from appliance.dmaport import DmaPort, DmaRole, Shared
+from appliance.mediaserver.hotplug import HotPlug
 from appliance.mediaserver.libraries import Libraries
 from appliance.mediaserver.mover_service import MoverService
 from appliance.mediaserver.scsi_service import ScsiService
@@ -23,8 +24,8 @@ def media_role(
     """
 
     def add(session: Session, shared: Shared) -> None:
-        tape = TapeService(libraries, session.log, strict=strict)
-        scsi = ScsiService(libraries, session.log)
+        tape = TapeService(libraries, session.log, strict=strict, tell=session.post)
+        scsi = ScsiService(libraries, session.log, tell=session.post)
         if strict:
             # One device a session (draft, 3.3.1 and 3.4.1); DMAs want robot and drive in one.
             scsi.has_other_device = lambda: tape.opened is not None
@@ -61,6 +62,7 @@ class MediaServerRole:
         self._port = DmaPort(config, self.sessions) if port is None else port
         self._libraries = Libraries.from_config(config.section(MediaServer).libraries)
         self.sessions.add_source(self._libraries.figures)
+        self._hot_plug = HotPlug.of(self._libraries)
         ndmp = config.section(Ndmp)
         self._port.join(
             media_role(
@@ -73,9 +75,14 @@ class MediaServerRole:
 
     def start(self) -> list[tuple[str, int]]:
         """Listen at the node's address, and return it.  Raises OSError when the port is in use."""
-        return [self._port.start()]
+        address = self._port.start()
+        if self._hot_plug is not None:
+            self._hot_plug.start()
+        return [address]
 
     def stop(self) -> None:
         """Stop listening, end all sessions and give the devices up."""
+        if self._hot_plug is not None:
+            self._hot_plug.stop()
         self._port.stop()
         self._libraries.close()

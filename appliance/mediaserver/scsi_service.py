@@ -6,6 +6,7 @@ connection for tape and robot do.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import structlog
 
 from appliance.mediaserver import cdb
-from appliance.mediaserver.answers import answering
+from appliance.mediaserver.answers import Reporter, Tell, nobody
 from appliance.mediaserver.libraries import Libraries, Library, Unit
 from appliance.mediaserver.moves import moves_of, permitted
 from appliance.ndmp import messages as m
@@ -23,15 +24,18 @@ from appliance.ndmp.session import Handler
 from appliance.ndmp.sessions import Status
 from appliance.ndmp.xdr import Struct
 from tape.commands import READ_ELEMENT_STATUS, name_of
-from tape.sense import Sense
+from tape.errors import NoMediumError, NotReadyError, UnitAttentionError
+from tape.remedies import remedy_for
+from tape.sense import Sense, error_for
 from tape.transport import Completion, ScsiStatus, Transport
 
 
 class ScsiService:
     """One session's SCSI service."""
 
-    def __init__(self, libraries: Libraries, log: Any = None) -> None:
+    def __init__(self, libraries: Libraries, log: Any = None, *, tell: Tell = nobody) -> None:
         self.log = log or structlog.get_logger()
+        self._reporter = Reporter(self.log, tell)
         self._libraries = libraries
         self._open_changer: tuple[Library, Unit, Transport] | None = None
         self.has_other_device: Callable[[], bool] = lambda: False
@@ -74,7 +78,7 @@ class ScsiService:
         library, unit = self._libraries.changer(request.device)
         unit.claim(self)
         try:
-            with answering(self.log.bind(changer=unit.serial), "SCSI_OPEN", unit):
+            with self._reporter.answering("SCSI_OPEN", unit):
                 unit.hold()
                 transport = unit.open()
         except BaseException:
@@ -116,7 +120,8 @@ class ScsiService:
         effect = cdb.checked(cdb.CHANGER, request.flags, request.cdb, request.datain_length, request.dataout)
         cdb.check_volume_tag(request.cdb)
         log = self.log.bind(changer=unit.serial)
-        with answering(log, f"SCSI_EXECUTE_CDB {name_of(request.cdb)}", unit), ExitStack() as stack:
+        what = f"SCSI_EXECUTE_CDB {name_of(request.cdb)}"
+        with self._reporter.answering(what, unit), ExitStack() as stack:
             if effect is cdb.Effect.MOVES:
                 self._permit(stack, log, library, request.cdb)
             done = self._untold(library, effect, request.cdb) or transport.execute(
@@ -159,9 +164,19 @@ class ScsiService:
 
     def _tell(self, log: Any, command: bytes, done: Completion) -> None:
         """One line for a command that did not simply succeed, its sense in words."""
-        if done.status != ScsiStatus.GOOD:
-            sense = Sense.parse(done.sense).text if done.sense else ""
-            log.info("changer says", command=name_of(command), status=done.status, sense=sense)
+        if done.status == ScsiStatus.GOOD:
+            return
+        sense = Sense.parse(done.sense).text if done.sense else ""
+        error = error_for(done, "")
+        is_routine = error is None or isinstance(error, UnitAttentionError | NotReadyError | NoMediumError)
+        log.log(
+            logging.INFO if is_routine else logging.WARNING,
+            "changer says",
+            command=name_of(command),
+            status=done.status,
+            sense=sense,
+            remedy="" if error is None or is_routine else remedy_for(error),
+        )
 
     def _opened(self) -> tuple[Library, Unit, Transport]:
         if self._open_changer is None:

@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from appliance.mediaserver import cdb
-from appliance.mediaserver.answers import answering
+from appliance.mediaserver.answers import Reporter, Tell, nobody
 from appliance.mediaserver.libraries import Libraries
 from appliance.mediaserver.open_drive import LogicalEndError, OpenDrive
 from appliance.ndmp import messages as m
@@ -37,16 +37,20 @@ class TapeService:
 
     Attributes:
         opened: the drive, while one is open.
+        reporter: tells of the drive's errors.
         in_use: whether the mover holds the drive (LISTEN or ACTIVE); set by the mover.
         has_other_device: whether the session has a changer open that forbids a drive (profile strict).
 
     """
 
-    def __init__(self, libraries: Libraries, log: Any = None, *, strict: bool = False) -> None:
+    def __init__(
+        self, libraries: Libraries, log: Any = None, *, strict: bool = False, tell: Tell = nobody
+    ) -> None:
         self.opened: OpenDrive | None = None
         self.in_use: Callable[[], bool] = lambda: False
         self.has_other_device: Callable[[], bool] = lambda: False
         self.log = log or structlog.get_logger()
+        self.reporter = Reporter(self.log, tell)
         self._libraries = libraries
         self._strict = strict
         self._close_failed = False
@@ -82,8 +86,7 @@ class TapeService:
         try:
             self.opened.finish()
         except TapeError as error:
-            self.opened.unit.errors += 1
-            self.opened.log.warning("device error", request="end of the session", why=str(error))
+            self.reporter.report("end of the session", self.opened.unit, error, self.opened)
         self._release()
 
     def drive(self) -> OpenDrive:
@@ -98,7 +101,7 @@ class TapeService:
         library, unit = self._libraries.drive(request.device)
         unit.claim(self)
         try:
-            with answering(self.log.bind(drive=unit.serial), "TAPE_OPEN", unit):
+            with self.reporter.answering("TAPE_OPEN", unit):
                 unit.hold()
                 opened = OpenDrive(library, unit, request.mode, self.log, strict=self._strict)
                 try:
@@ -242,7 +245,7 @@ class TapeService:
         return opened
 
     def _answering(self, request: str, opened: OpenDrive) -> Any:
-        return answering(opened.log.bind(cartridge=opened.barcode), request, opened.unit)
+        return self.reporter.answering(request, opened.unit, opened)
 
 
 def _known(number: int | None) -> int:

@@ -41,19 +41,6 @@ LOG_SELECT = Command(
         "parameter_list_length": Field(0xFFFF, 7),
     },
 )
-LOG_SENSE = Command(
-    "LOG SENSE",
-    0x4D,
-    10,
-    {
-        "sp": Field(0x01, 1),
-        "pc": Field(0xC0, 2),
-        "page_code": Field(0x3F, 2),
-        "subpage_code": Field(0xFF, 3),
-        "parameter_pointer": Field(0xFFFF, 5),
-        "allocation_length": _ALLOCATION_16,
-    },
-)
 RESERVE_10 = Command("RESERVE(10)", 0x56, 10, {})
 RELEASE_10 = Command("RELEASE(10)", 0x57, 10, {})
 PERSISTENT_RESERVE_IN = Command(

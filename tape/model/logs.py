@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from tape.model.commands import LOG_SELECT, LOG_SENSE
+from tape.commands import LOG_SENSE
+from tape.model.commands import LOG_SELECT
 from tape.model.outcome import INVALID_FIELD_IN_CDB, illegal
 from tape.model.unit import LogicalUnit
 from tape.transport import DataOut

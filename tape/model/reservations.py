@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from tape.commands import (
     INQUIRY,
+    LOG_SENSE,
     PREVENT_ALLOW,
     READ_BLOCK_LIMITS,
     RELEASE_6,
@@ -19,7 +20,6 @@ from tape.commands import (
     TEST_UNIT_READY,
 )
 from tape.model.commands import (
-    LOG_SENSE,
     MAINTENANCE_IN,
     PERSISTENT_RESERVE_IN,
     PERSISTENT_RESERVE_OUT,

@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.bench import figures, history, replies, sessions
+from tests.bench import figures, history, replies, sessions, tape
 from tests.bench.dma import Dma
 from tests.labrun import ROOT, Lab
 
@@ -25,6 +25,7 @@ def main() -> None:
             found = measure(lab)
         finally:
             lab.lab("down")
+        found += tape.run(Path(folder))
     sys.stdout.write(figures.table(found) + "\n")
     OUTPUT.parent.mkdir(exist_ok=True)
     figures.keep(found, OUTPUT)

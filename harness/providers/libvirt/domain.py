@@ -94,8 +94,11 @@ def _devices(devices: Element, machine: Machine, network: str) -> None:
         _disk(devices, disk, f"vd{chr(ord('a') + index)}")
     if machine.scsi:
         SubElement(devices, "controller", type="scsi", index="0", model="virtio-scsi")
+    # Each library is a target of its own on the machine's controller: all have units 1 to N.
+    libraries = list(dict.fromkeys((unit.host, unit.port, unit.target) for unit in machine.scsi))
     for unit in machine.scsi:
-        _scsi(devices, unit, machine.name)
+        target = libraries.index((unit.host, unit.port, unit.target))
+        _scsi(devices, unit, machine.name, target)
     interface = SubElement(devices, "interface", type="network")
     SubElement(interface, "mac", address=machine.mac)
     SubElement(interface, "source", network=network)
@@ -118,13 +121,14 @@ def _disk(devices: Element, disk: Disk, target: str) -> None:
         SubElement(element, "readonly")
 
 
-def _scsi(devices: Element, unit: ScsiUnit, initiator: str) -> None:
+def _scsi(devices: Element, unit: ScsiUnit, initiator: str, target: int) -> None:
     # Not <disk type='network' device='lun'>: that becomes scsi-block, which takes disks only.
     hostdev = SubElement(devices, "hostdev", mode="subsystem", type="scsi")
     source = SubElement(hostdev, "source", protocol="iscsi", name=f"{unit.target}/{unit.lun}")
     SubElement(source, "host", name=unit.host, port=str(unit.port))
     SubElement(SubElement(source, "initiator"), "iqn", name=f"iqn.2026-11.example.spanreel:{initiator}")
-    SubElement(hostdev, "address", type="drive", controller="0", bus="0", target="0", unit=str(unit.lun))
+    place = {"controller": "0", "bus": "0", "target": str(target), "unit": str(unit.lun)}
+    SubElement(hostdev, "address", {"type": "drive", **place})
 
 
 def _text(parent: Element, tag: str, text: str, **attributes: str) -> None:

@@ -15,6 +15,7 @@ from appliance.backupserver.catalogue import Catalogue, open_catalogue
 from appliance.backupserver.peers import Context
 from appliance.backupserver.progress import Screen
 from appliance.config import MediaServer, NodeConfig, parse
+from appliance.mediaserver.backends import ModelBackend
 from appliance.mediaserver.libraries import Libraries
 from appliance.ndmp import dataconn
 from appliance.ndmp import messages as m
@@ -33,6 +34,7 @@ from appliance.ndmp.server import NdmpServer
 from appliance.ndmp.session import Accounts, Handler, Poster
 from appliance.ndmp.types import FileName, FileStat, Name, Pval
 from appliance.ndmp.xdr import Struct
+from tape.model import LibraryModel
 from tests.unit.mediaserver.support import media_setup
 
 HOST = "127.0.0.1"
@@ -250,8 +252,11 @@ class ScriptedData:
 class Site:
     """Everything a job needs."""
 
-    def __init__(self, folder: Path, config: NodeConfig, catalogue: Catalogue, media: NdmpServer) -> None:
+    def __init__(
+        self, folder: Path, config: NodeConfig, catalogue: Catalogue, media: NdmpServer, model: LibraryModel
+    ) -> None:
         self.folder = folder
+        self.model = model
         self.config = config
         self.catalogue = catalogue
         self.media = media
@@ -266,14 +271,16 @@ class Site:
 
 
 @contextmanager
-def site(folder: Path) -> Iterator[Site]:
-    """A running site in an empty folder."""
+def site(folder: Path, drives: tuple[str, ...] = ("DRV1",)) -> Iterator[Site]:
+    """A running site in an empty folder; `drives` are those that the backup server uses."""
+    listed = ", ".join(f'"{drive}"' for drive in drives)
+    toml = TOML.replace('drives = ["DRV1"]', f"drives = [{listed}]")
     (folder / "password").write_text("secret\n")
     (folder / "password").chmod(0o600)
     accounts = Accounts({"dma": "secret"})
     # The library is opened before the ports of the servers are known.
     libraries = Libraries.from_config(
-        parse(TOML.format(folder=folder, data=1, media=1), folder).section(MediaServer).libraries
+        parse(toml.format(folder=folder, data=1, media=1), folder).section(MediaServer).libraries
     )
     media = NdmpServer((HOST, 0), media_setup(libraries, "media1", HOST), accounts=accounts)
     made: list[Site] = []
@@ -282,12 +289,14 @@ def site(folder: Path) -> Iterator[Site]:
         lambda session, _: session.add(ScriptedData(session, made[0].script)),
         accounts=accounts,
     )
-    text = TOML.format(folder=folder, data=data.address[1], media=media.address[1])
+    text = toml.format(folder=folder, data=data.address[1], media=media.address[1])
     (folder / "spanreel.toml").write_text(text)
     config = parse(text, folder)
     assert config.backup_server is not None
     with open_catalogue(config.backup_server.catalogue) as catalogue:
-        made.append(Site(folder, config, catalogue, media))
+        backend = libraries.libraries[0].backend
+        assert isinstance(backend, ModelBackend)
+        made.append(Site(folder, config, catalogue, media, backend.model))
         media.start()
         data.start()
         try:

@@ -49,6 +49,19 @@ def test_tape_units_become_scsi_hostdevs_with_their_lun():
     assert [item.find("address").get("unit") for item in devices.findall("hostdev")] == ["1", "2", "3"]
 
 
+def test_two_libraries_of_one_machine_do_not_collide():
+    """Both have units 1 to N, so each is a target of its own; one name at two ports is two libraries."""
+    units = [ScsiUnit("iqn.x:one", 1, "127.0.0.1", 3270), ScsiUnit("iqn.x:one", 2, "127.0.0.1", 3270)]
+    units += [ScsiUnit("iqn.x:two", 1, "127.0.0.1", 3271), ScsiUnit("iqn.x:one", 1, "127.0.0.1", 3260)]
+    places = [item.find("address") for item in parse(scsi=units).findall("devices/hostdev")]
+    assert [(place.get("target"), place.get("unit")) for place in places] == [
+        ("0", "1"),
+        ("0", "2"),
+        ("1", "1"),
+        ("2", "1"),
+    ]
+
+
 def test_without_tapes_there_is_no_scsi_controller():
     """Without tapes there is no scsi controller."""
     assert parse().find("devices/controller[@type='scsi']") is None

@@ -309,13 +309,17 @@ def mover(client: Client) -> m.MoverGetStateReply:
 
 
 def posted(client: Client, kind: type[Post]) -> Post:
-    """The next post, which is of this kind."""
-    try:
-        message = client.posts.get(timeout=WAIT_S)
-    except queue.Empty:
-        raise AssertionError(f"no {kind.__name__} came") from None
-    assert message is not None, "the session ended"
-    body = message.body()
+    """The next post, which is of this kind; lines for the DMA's log may come before it."""
+    body: Struct = m.LogMessagePost()
+    while isinstance(body, m.LogMessagePost):
+        try:
+            message = client.posts.get(timeout=WAIT_S)
+        except queue.Empty:
+            raise AssertionError(f"no {kind.__name__} came") from None
+        assert message is not None, "the session ended"
+        body = message.body()
+        if isinstance(body, kind):
+            break
     assert isinstance(body, kind), f"{type(body).__name__} came instead of {kind.__name__}"
     return body
 

@@ -400,8 +400,9 @@ def test_a_vanished_dma_waits_for_the_command_in_progress(site: Site) -> None:
 
 
 @pytest.mark.parametrize("mode", [MoverMode.READ, MoverMode.WRITE])
-def test_a_medium_error_halts(site: Site, mode: MoverMode) -> None:
+def test_a_medium_error_halts(strict_site: Site, mode: MoverMode) -> None:
     """A place that cannot be read or written is MEDIA_ERROR, and the tape can be used afterwards."""
+    site = strict_site
     client = site.opened()
     back_up(site, client, image(3 * RECORD))
     sense = Sense(SenseKey.MEDIUM_ERROR, 0x11, 0x00).encode()

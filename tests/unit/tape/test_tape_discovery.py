@@ -17,6 +17,19 @@ from tape.model import LibraryModel
 REPOSITORY = Path(__file__).parents[3]
 
 
+def test_addresses_and_the_changers_driver(tmp_path: Path) -> None:
+    """The address is the name behind the link; /dev/schN is found beside it."""
+    real = tmp_path / "devices" / "2:0:0:3"
+    (real / "scsi_changer" / "sch0").mkdir(parents=True)
+    for name, text in {"type": "8", "vendor": "STK", "model": "L700", "rev": "1"}.items():
+        (real / name).write_text(text)
+    node = tmp_path / "class" / "scsi_generic" / "sg4"
+    node.mkdir(parents=True)
+    (node / "device").symlink_to(real)
+    (changer,) = discover(tmp_path)
+    assert (changer.address, changer.sch, changer.st) == ("2:0:0:3", "/dev/sch0", None)
+
+
 def add(root: Path, node: str, kind: int, serial: bytes | None = None, st: str | None = None) -> Path:
     """Make a SCSI device as sysfs shows it."""
     scsi = root / "class" / "scsi_generic" / node / "device"

@@ -115,8 +115,18 @@ def test_no_position_is_none(answer: Completion) -> None:
 
 def test_position_is_read() -> None:
     """BOP, EOP and the first block come from the short form."""
-    answer = Completion(0, bytes([0xC0, 0, 0, 0]) + (77).to_bytes(4, "big") + bytes(12))
+    answer = Completion(0, bytes([0xC0, 0, 0, 0]) + (77).to_bytes(4, "big") * 2 + bytes(8))
     assert Drive(Scripted(answer)).position() == Position(77, bop=True, eop=True)
+
+
+@pytest.mark.parametrize(("flags", "buffered"), [(0, 7), (0x20, None)])
+def test_position_tells_what_is_not_on_the_tape_yet(flags: int, buffered: int | None) -> None:
+    """First minus last location is what the buffer holds, unless the drive says that it does not know."""
+    numbers = (77).to_bytes(4, "big") + (70).to_bytes(4, "big")
+    answer = Completion(0, bytes([flags, 0, 0, 0]) + numbers + bytes(8))
+    position = Drive(Scripted(answer)).position()
+    assert position is not None
+    assert position.buffered == buffered
 
 
 def test_variable_block_keeps_density_and_buffering() -> None:

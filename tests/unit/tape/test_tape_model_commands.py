@@ -145,7 +145,7 @@ def test_saved_values_are_not_kept(path: Transport) -> None:
 
 def log(path: Transport, page: int, first: int = 0) -> dict[int, bytes]:
     """Parameters of a log page."""
-    data = ask(path, more.LOG_SENSE, page_code=page, pc=1, parameter_pointer=first)
+    data = ask(path, commands.LOG_SENSE, page_code=page, pc=1, parameter_pointer=first)
     assert data[0] == page
     assert int.from_bytes(data[2:4], "big") == len(data) - 4
     found, place = {}, 4
@@ -163,7 +163,7 @@ def test_log_pages_count_what_was_done(path: Transport, library: LibraryModel) -
     drive.write(bytes(1_000_000))
     drive.rewind()
     drive.read(1_000_000)
-    assert ask(path, more.LOG_SENSE, pc=1)[4:] == bytes([0, 2, 3, 0x0C, 0x17, 0x2E])
+    assert ask(path, commands.LOG_SENSE, pc=1)[4:] == bytes([0, 2, 3, 0x0C, 0x17, 0x2E])
     number = int.from_bytes
     assert number(log(path, 0x02)[5], "big") == 2_000_000
     assert number(log(path, 0x03)[5], "big") == 1_000_000
@@ -174,7 +174,7 @@ def test_log_pages_count_what_was_done(path: Transport, library: LibraryModel) -
     assert min(log(path, 0x17, first=0x40)) == 0x40
     assert path.execute(more.LOG_SELECT.cdb(pcr=1, pc=1)).status == ScsiStatus.GOOD
     assert number(log(path, 0x02)[5], "big") == 0
-    done = path.execute(more.LOG_SENSE.cdb(page_code=0x3E, pc=1, allocation_length=9), data_in_length=9)
+    done = path.execute(commands.LOG_SENSE.cdb(page_code=0x3E, pc=1, allocation_length=9), data_in_length=9)
     assert sense(done) == (5, 0x24, 0)
 
 
