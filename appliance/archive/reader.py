@@ -78,6 +78,8 @@ class MemberReader:
         self._readinto = readinto
         self._checking = checking
         self._sum: Checksum | None = None
+        self._mark = -1  # where in the buffer the bytes begin that the checksum lacks; -1: none is made
+        self._has_member = False
         self._view = memoryview(bytearray(BUFFER_BYTES))
         self._low = 0
         self._high = 0
@@ -114,6 +116,8 @@ class MemberReader:
         self.skip()
         if self._ended:
             return None
+        if self._checking:
+            self._mark, self._sum, self._has_member = self._low, None, False
         offset = self.offset
         raw: list[bytes] = []
         seen: dict[bytes, bytes] = {}
@@ -153,10 +157,7 @@ class MemberReader:
             raise DamagedArchiveError("a member ends within its map", self.offset)
         self._body_left -= BLOCK
         self._data_left -= BLOCK
-        block = self._take(BLOCK)
-        if self._sum is not None:
-            self._sum.update(block)
-        return block
+        return self._take(BLOCK)
 
     def copy(self, member: Member, sink: Sink) -> int:
         """Send `member`, the one returned last, to `sink` as it stands; return how many bytes."""
@@ -179,9 +180,24 @@ class MemberReader:
     def checksum(self) -> bytes:
         """Pass over what is left of the member returned last; return the checksum of all its bytes."""
         self.skip()
-        if self._sum is None:
+        if not self._has_member:
             raise ArchiveUsageError("this reader makes no checksums, or returned no member yet")
+        self._add_to_sum()
+        assert self._sum is not None
         return self._sum.digest()[:CHECKSUM_BYTES]
+
+    def _add_to_sum(self) -> None:
+        """Have the checksum take what it lacks; of a small member that is all of it, in one call."""
+        piece = self._view[self._mark : self._low]
+        if self._sum is None:
+            self._sum = checksum(piece)
+        else:
+            self._sum.update(piece)
+        self._mark = self._low
+
+    def _stop_sum(self) -> None:
+        """What comes next is no member as it was written."""
+        self._mark, self._has_member = -1, False
 
     def resync(self, job: bytes | None) -> bool:
         """Find the next header of ours after damage, for `next` to return; false if there is none.
@@ -191,6 +207,7 @@ class MemberReader:
         """
         self._data_left = self._body_left = 0
         self._ended = False
+        self._stop_sum()
         while self._available(BLOCK):
             block = self._view[self._low : self._low + BLOCK]
             if block[: len(OUR_NAMES[0])] in OUR_NAMES and self._is_header(bytes(block), job):
@@ -219,6 +236,7 @@ class MemberReader:
 
     def drain(self) -> int:
         """Read and drop everything up to the end of the stream (a sender must not see it closed early)."""
+        self._stop_sum()
         dropped = self._high - self._low
         self._low = self._high
         while self._fill():
@@ -232,6 +250,7 @@ class MemberReader:
         All of it must be on its way: it is received.
         """
         self._data_left = self._body_left = 0
+        self._stop_sum()
         while self.offset < offset:
             self._chunk(offset - self.offset)
 
@@ -248,12 +267,14 @@ class MemberReader:
 
     def _fill(self) -> bool:
         """Read what there is room for; false at the end of the stream."""
-        if self._low == self._high:
-            self._base += self._low
-            self._low = self._high = 0
-        elif self._high == BUFFER_BYTES:
+        is_full = self._high == BUFFER_BYTES
+        if is_full or self._low == self._high:
+            if self._mark >= 0:
+                self._add_to_sum()
+                self._mark = 0
             rest = self._high - self._low
-            self._view[:rest] = bytes(self._view[self._low : self._high])
+            if rest:
+                self._view[:rest] = bytes(self._view[self._low : self._high])
             self._base += self._low
             self._low, self._high = 0, rest
         got = self._readinto(self._view[self._high :])
@@ -266,10 +287,7 @@ class MemberReader:
             raise TruncatedArchiveError("the stream ends within a member", self.offset)
         low = self._low
         self._low = min(self._high, low + count)
-        view = self._view[low : self._low]
-        if self._sum is not None:
-            self._sum.update(view)
-        return view
+        return self._view[low : self._low]
 
     def _take(self, count: int) -> bytes:
         """Take exactly `count` bytes."""
@@ -311,10 +329,8 @@ class MemberReader:
         if b"x" in seen and not is_intact(seen[b"x"], b"".join(raw[2:-1])):
             raise DamagedArchiveError("a member's records do not match their checksum", offset)
         joined = b"".join(raw)
-        member = self._member(offset, joined, fields, seen)
-        if self._checking:
-            self._sum = checksum(joined)
-        return member
+        self._has_member = self._checking
+        return self._member(offset, joined, fields, seen)
 
     def _member(self, offset: int, raw: bytes, fields: tuple[bytes, ...], seen: dict[bytes, bytes]) -> Member:
         """Build a member and get ready for its data."""
