@@ -11,9 +11,25 @@ import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from appliance.ndmp.enums import FileStatUnsupported, FsType
+from appliance.ndmp.enums import FileStatUnsupported, FileType, FsType
 
-__all__ = ["Attributes", "dir_entry", "file_entry", "node_entry", "post_body"]
+__all__ = [
+    "Attributes",
+    "dir_entries",
+    "dir_entry",
+    "file_entries",
+    "file_entry",
+    "node_entries",
+    "node_entry",
+    "post_body",
+]
+
+# node, fh_info, type, mode bits, size, mtime, owner, group; after a file's path.  64 bits have signs.
+NodeEntry = tuple[int, int, int, int, int, int, int, int]
+FileEntry = tuple[bytes, int, int, int, int, int, int, int, int]
+
+# name, node, parent
+DirEntry = tuple[bytes, int, int]
 
 _U32_MAX = 0xFFFFFFFF
 _UNSUPPORTED = int(FileStatUnsupported.ATIME | FileStatUnsupported.CTIME)
@@ -25,6 +41,10 @@ _STAT = ">IIIIIIIIIIQI"
 _NODES = ">QQ"
 _FILE = struct.Struct(_STAT + _NODES[1:])
 _DIR = struct.Struct(_NODES)
+# The same, with numbers of 64 bits as a database has them: with a sign.
+_READ = struct.Struct(">IIIIIIIIIIqIqq")
+_READ_DIR = struct.Struct(">qq")
+_FILE_TYPES = frozenset(int(kind) for kind in FileType)
 _PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
 
 
@@ -78,6 +98,69 @@ def node_entry(stat: Attributes, node: int, fh_info: int) -> bytes:
         node,
         fh_info,
     )
+
+
+def file_entries(raw: bytes) -> list[FileEntry] | None:
+    """What the body of an ADD_FILE post says; None unless it is whole and all of it is of the plain kind."""
+    found: list[FileEntry] = []
+    append, name_at, file_at, names_size, size = (
+        found.append,
+        _NAME.unpack_from,
+        _READ.unpack_from,
+        12,
+        _READ.size,
+    )
+    position = 4
+    try:
+        for _ in range(int.from_bytes(raw[:4], "big")):
+            names, space, length = name_at(raw, position)
+            position += names_size
+            end = position + length
+            path = raw[position:end]
+            position = end + (-length & 3)
+            count, _, kind, ftype, mtime, _, _, owner, group, fattr, bytes_, _, node, at = file_at(
+                raw, position
+            )
+            position += size
+            if names != 1 or count != 1 or space != _UNIX or kind != _UNIX or ftype not in _FILE_TYPES:
+                return None
+            append((path, node, at, ftype, fattr, bytes_, mtime, owner, group))
+    except struct.error:
+        return None
+    return found if position == len(raw) else None
+
+
+def dir_entries(raw: bytes) -> list[DirEntry] | None:
+    """Likewise of an ADD_DIR post."""
+    found: list[DirEntry] = []
+    position = 4
+    try:
+        for _ in range(int.from_bytes(raw[:4], "big")):
+            names, space, length = _NAME.unpack_from(raw, position)
+            position += _NAME.size
+            name = raw[position : position + length]
+            position += length + (-length & 3)
+            node, parent = _READ_DIR.unpack_from(raw, position)
+            position += _READ_DIR.size
+            if names != 1 or space != _UNIX:
+                return None
+            found.append((name, node, parent))
+    except struct.error:
+        return None
+    return found if position == len(raw) else None
+
+
+def node_entries(raw: bytes) -> list[NodeEntry] | None:
+    """Likewise of an ADD_NODE post."""
+    found: list[NodeEntry] = []
+    body = memoryview(raw)[4:]
+    if len(body) != int.from_bytes(raw[:4], "big") * _READ.size:
+        return None
+    for count, _, kind, ftype, mtime, _, _, owner, group, fattr, size, _, node, at in _READ.iter_unpack(body):
+        if count != 1 or kind != _UNIX or ftype not in _FILE_TYPES:
+            return None
+        found.append((node, at, ftype, fattr, size, mtime, owner, group))
+    return found
 
 
 def post_body(entries: Sequence[bytes]) -> bytes:

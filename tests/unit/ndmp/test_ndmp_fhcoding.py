@@ -7,7 +7,16 @@ from hypothesis import strategies as st
 
 from appliance.ndmp import messages as m
 from appliance.ndmp.enums import FileStatUnsupported, FileType, FsType
-from appliance.ndmp.fhcoding import Attributes, dir_entry, file_entry, node_entry, post_body
+from appliance.ndmp.fhcoding import (
+    Attributes,
+    dir_entries,
+    dir_entry,
+    file_entries,
+    file_entry,
+    node_entries,
+    node_entry,
+    post_body,
+)
 from appliance.ndmp.messages.fh import FhDir, FhFile, FhNode
 from appliance.ndmp.types import FileName, FileStat
 
@@ -51,3 +60,53 @@ def test_numbers_beyond_their_fields() -> None:
     late = early._replace(mtime=2**40)
     assert node_entry(early, 1, 1) == node_entry(early._replace(mtime=0, owner=1, links=2**32 - 1), 1, 1)
     assert node_entry(late, 1, 1) == node_entry(late._replace(mtime=2**32 - 1), 1, 1)
+
+
+def with_sign(value: int) -> int:
+    """A number of 64 bits as a database holds it."""
+    return value - (1 << 64) if value >> 63 else value
+
+
+@given(st.lists(st.tuples(NAMES, ATTRIBUTES, U64, U64), max_size=4))
+def test_what_is_coded_comes_back(entries: list[tuple[bytes, Attributes, int, int]]) -> None:
+    """Files, names and nodes are read as they were written; cut short, or with more behind, they are not."""
+    files = post_body([file_entry(*entry) for entry in entries])
+    dirs = post_body([dir_entry(name, node, at) for name, _, node, at in entries])
+    nodes = post_body([node_entry(*entry[1:]) for entry in entries])
+    facts = [
+        (with_sign(node), with_sign(at), s.ftype, s.fattr, with_sign(s.size), s.mtime, s.owner, s.group)
+        for _, s, node, at in entries
+    ]
+    assert file_entries(files) == [(entry[0], *fact) for entry, fact in zip(entries, facts, strict=True)]
+    assert dir_entries(dirs) == [(name, with_sign(node), with_sign(at)) for name, _, node, at in entries]
+    assert node_entries(nodes) == facts
+    for read, raw in ((file_entries, files), (dir_entries, dirs), (node_entries, nodes)):
+        assert read(raw + b"\0") is None
+        assert all(read(raw[:length]) is None for length in range(4, len(raw)))
+
+
+def test_other_shapes_are_left_to_the_declaration() -> None:
+    """Names of Windows, several names, no attributes, an unknown type: nothing is guessed."""
+    stat = FileStat(ftype=FileType.REG)
+    windows = FileName(b"/a", FsType.NT, b"A")
+    shapes: list[FhFile] = [
+        FhFile((windows,), (stat,), 1, 2),
+        FhFile((FileName(b"/a"), windows), (stat,), 1, 2),
+        FhFile((), (stat,), 1, 2),
+        FhFile((FileName(b"/a"),), (), 1, 2),
+        FhFile((FileName(b"/a"),), (stat, stat), 1, 2),
+        FhFile((FileName(b"/a"),), (FileStat(fs_type=FsType.NT, ftype=FileType.REG),), 1, 2),
+    ]
+    for shape in shapes:
+        assert file_entries(m.FhAddFilePost((shape,)).to_bytes()) is None
+    plain = bytearray(file_entry(b"/abc", Attributes(FileType.REG, 0, 0, 0, 0, 0, 0), 1, 2))
+    plain[12 + 4 + 12 : 12 + 4 + 16] = (99).to_bytes(4, "big")
+    assert file_entries(post_body([bytes(plain)])) is None
+
+
+@given(st.binary(max_size=200))
+def test_garbage_is_not_read(raw: bytes) -> None:
+    """Whatever comes, nothing is raised."""
+    for read in (file_entries, dir_entries, node_entries):
+        found = read(raw)
+        assert found is None or len(found) == int.from_bytes(raw[:4], "big")
