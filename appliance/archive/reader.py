@@ -40,6 +40,9 @@ GLOBAL_BYTES_MAX = 1024 * 1024
 # 256 times PATH_MAX: trees can be deeper than a path, but a name is kept in memory.
 LONG_NAME_BYTES_MAX = 1024 * 1024
 
+# An extended header, a body of one block, and the header that they are for.
+_QUICK_BYTES = 3 * BLOCK
+
 _SIZE_MAX = 2**63 - BLOCK
 _BODY_LIMITS = {
     b"x": RECORDS_BYTES_MAX,
@@ -119,6 +122,9 @@ class MemberReader:
         if self._checking:
             self._mark, self._sum, self._has_member = self._low, None, False
         offset = self.offset
+        quick = self._quick(offset)
+        if quick is not None:
+            return quick
         raw: list[bytes] = []
         seen: dict[bytes, bytes] = {}
         while True:
@@ -131,8 +137,10 @@ class MemberReader:
             flag = fields[TYPE]
             limit = _BODY_LIMITS.get(flag)
             if limit is None:
+                # Two pieces of each header, its block and its body; those of the `x` header come first.
+                long_headers = b"".join(raw[2:])
                 raw.append(block)
-                return self._begin(offset, raw, fields, seen)
+                return self._begin(offset, b"".join(raw), long_headers, fields, seen)
             body, whole = self._body(fields, limit, at)
             if flag == b"g":
                 if seen:
@@ -142,6 +150,28 @@ class MemberReader:
                 raise DamagedArchiveError(f"two {flag.decode()} headers for one member", at)
             seen[flag] = body
             raw += (block, whole)
+
+    def _quick(self, offset: int) -> Member | None:
+        """Return the next member if it is as most of ours are: an `x` header of one block, and all is here.
+
+        None for anything else, be it damaged or only longer: `next` looks at each block by itself.
+        """
+        low = self._low
+        if self._high - low < _QUICK_BYTES:
+            return None
+        raw = bytes(self._view[low : low + _QUICK_BYTES])
+        try:
+            extended = parse_header(raw[:BLOCK], offset)
+            size = parse_number(extended[SIZE], offset)
+            if extended[TYPE] != b"x" or not 0 < size <= BLOCK:
+                return None
+            fields = parse_header(raw[2 * BLOCK :], offset)
+        except DamagedArchiveError:
+            return None
+        if fields[TYPE] in _BODY_LIMITS:
+            return None
+        self._low = low + _QUICK_BYTES
+        return self._begin(offset, raw, b"", fields, {b"x": raw[BLOCK : BLOCK + size]})
 
     def data(self) -> Iterator[memoryview]:
         """Yield what is left of the member's body, without its padding."""
@@ -322,15 +352,18 @@ class MemberReader:
         return whole[:size], whole
 
     def _begin(
-        self, offset: int, raw: list[bytes], fields: tuple[bytes, ...], seen: dict[bytes, bytes]
+        self,
+        offset: int,
+        raw: bytes,
+        long_headers: bytes,
+        fields: tuple[bytes, ...],
+        seen: dict[bytes, bytes],
     ) -> Member:
         """Return the member whose header blocks are `raw`; see first that they are undamaged."""
-        # Two pieces of each header: its block, and its body.
-        if b"x" in seen and not is_intact(seen[b"x"], b"".join(raw[2:-1])):
+        if b"x" in seen and not is_intact(seen[b"x"], long_headers):
             raise DamagedArchiveError("a member's records do not match their checksum", offset)
-        joined = b"".join(raw)
         self._has_member = self._checking
-        return self._member(offset, joined, fields, seen)
+        return self._member(offset, raw, fields, seen)
 
     def _member(self, offset: int, raw: bytes, fields: tuple[bytes, ...], seen: dict[bytes, bytes]) -> Member:
         """Build a member and get ready for its data."""
