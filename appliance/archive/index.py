@@ -142,9 +142,20 @@ class IndexWriter:
         """Enter the member that was written last: the fields of an `IndexEntry`."""
         path = escape(path)
         shown = path if len(path) <= _PATH_BYTES_MAX else _NO_PATH
-        flag = FLAG_OF_KIND.get(kind, b"0")
-        numbers = (node, data_offset, mode, uid, gid, size, mtime_ns)
-        line = _LINE % (offset, length, hexlify(digest), flag, *numbers, shown)
+        line = _LINE % (
+            offset,
+            length,
+            hexlify(digest),
+            FLAG_OF_KIND.get(kind, b"0"),
+            node,
+            data_offset,
+            mode,
+            uid,
+            gid,
+            size,
+            mtime_ns,
+            shown,
+        )
         self._lines.append(line)
         # A path that is left out counts all the same: whoever checks keeps it until the comment comes.
         self._bytes += len(line) - len(shown) - 1 + len(path)

@@ -24,6 +24,7 @@ __all__ = [
     "parse_records",
     "parse_time",
     "record",
+    "time_record",
 ]
 
 # An ext4 or XFS inode can carry more than 1 MiB of attributes, in values of at most 64 KiB each; this
@@ -115,6 +116,14 @@ def encode_time(time_ns: int) -> bytes:
     sign = b"-" if time_ns < 0 else b""
     seconds, fraction = divmod(abs(time_ns), _NANOSECONDS)
     return b"%b%d.%09d" % (sign, seconds, fraction) if fraction else b"%b%d" % (sign, seconds)
+
+
+def time_record(time_ns: int) -> bytes:
+    """Return the record of a time of last modification."""
+    seconds, fraction = divmod(time_ns, _NANOSECONDS)
+    if fraction and 1_000_000_000 <= seconds < 10_000_000_000:
+        return b"30 mtime=%d.%09d\n" % (seconds, fraction)  # most of all: the years 2001 to 2286
+    return record(b"mtime", encode_time(time_ns))
 
 
 def parse_time(value: bytes, offset: int) -> int:

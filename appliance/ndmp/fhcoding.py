@@ -7,18 +7,16 @@ attributes are known here, as every file server on UNIX sends them.
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from appliance.ndmp.enums import FileStatUnsupported, FileType, FsType
 
 __all__ = [
-    "Attributes",
     "dir_entries",
     "dir_entry",
     "file_entries",
-    "file_entry",
     "node_entries",
     "node_entry",
     "post_body",
@@ -32,6 +30,7 @@ FileEntry = tuple[bytes, int, int, int, int, int, int, int, int]
 DirEntry = tuple[bytes, int, int]
 
 _U32_MAX = 0xFFFFFFFF
+_MODE_BITS = 0o7777
 _UNSUPPORTED = int(FileStatUnsupported.ATIME | FileStatUnsupported.CTIME)
 _UNIX = int(FsType.UNIX)
 
@@ -48,73 +47,56 @@ _FILE_TYPES = frozenset(int(kind) for kind in FileType)
 _PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
 
 
-class Attributes(NamedTuple):
-    """What file history says of an inode: whole seconds, mode bits without the type, size in bytes.
-
-    Times and links beyond their fields become the nearest that fits; all but the size have 32 bits.
-    """
-
-    ftype: int
-    mtime: int
-    owner: int
-    group: int
-    fattr: int
-    size: int
-    links: int
-
-
 def _name(name: bytes) -> bytes:
     length = len(name)
     return _NAME.pack(1, _UNIX, length) + name + _PADDING[length & 3]
 
 
-def file_entry(path: bytes, stat: Attributes, node: int, fh_info: int) -> bytes:
-    """The bytes of an ndmp_file (draft-skardal-ndmpv4-04, 4.3)."""
-    return _name(path) + node_entry(stat, node, fh_info)
-
-
 def dir_entry(name: bytes, node: int, parent: int) -> bytes:
-    """The bytes of an ndmp_dir."""
+    """The bytes of an ndmp_dir (draft-skardal-ndmpv4-04, 4.3)."""
     return _name(name) + _DIR.pack(node, parent)
 
 
-def node_entry(stat: Attributes, node: int, fh_info: int) -> bytes:
-    """The bytes of an ndmp_node."""
-    ftype, mtime, owner, group, fattr, size, links = stat
-    mtime = min(max(mtime, 0), _U32_MAX)
-    return _FILE.pack(
+def node_entry(
+    ftype: int, status: os.stat_result, node: int, fh_info: int, path: bytes | None = None
+) -> bytes:
+    """The bytes of an ndmp_node; with a path, those of an ndmp_file.
+
+    Whole seconds, mode bits without the type, size in bytes.  Times and links beyond their fields become the
+    nearest that fits; all numbers of `status` but the size have 32 bits.
+    """
+    facts = _FILE.pack(
         1,
         _UNSUPPORTED,
         _UNIX,
         ftype,
-        mtime,
+        min(max(int(status.st_mtime), 0), _U32_MAX),
         0,
         0,
-        owner & _U32_MAX,
-        group & _U32_MAX,
-        fattr,
-        size,
-        min(links, _U32_MAX),
+        status.st_uid & _U32_MAX,
+        status.st_gid & _U32_MAX,
+        status.st_mode & _MODE_BITS,
+        status.st_size,
+        min(status.st_nlink, _U32_MAX),
         node,
         fh_info,
     )
+    if path is None:
+        return facts
+    length = len(path)
+    return b"%b%b%b%b" % (_NAME.pack(1, _UNIX, length), path, _PADDING[length & 3], facts)
 
 
 def file_entries(raw: bytes) -> list[FileEntry] | None:
     """What the body of an ADD_FILE post says; None unless it is whole and all of it is of the plain kind."""
     found: list[FileEntry] = []
-    append, name_at, file_at, names_size, size = (
-        found.append,
-        _NAME.unpack_from,
-        _READ.unpack_from,
-        12,
-        _READ.size,
-    )
+    append, name_at, file_at = found.append, _NAME.unpack_from, _READ.unpack_from
+    head, size = _NAME.size, _READ.size
     position = 4
     try:
         for _ in range(int.from_bytes(raw[:4], "big")):
             names, space, length = name_at(raw, position)
-            position += names_size
+            position += head
             end = position + length
             path = raw[position:end]
             position = end + (-length & 3)
