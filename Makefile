@@ -4,7 +4,8 @@
 #   make lab TOPOLOGY=process   the same without VMs or root, in seconds
 #   make test                   unit tests, the process lab, one main job on VMs
 #   make night                  everything on VMs
-#   make bench                  what it costs: memory, reply times, throughput; also in build/bench.json
+#   make bench                  what it costs, beside tar and ndmjob; also in build/bench.json
+#                               a short run: BENCH="--only contest --trees empty,large --by tar,token"
 #   INSTALL=0 make ...          install nothing; name what is missing
 
 TOPOLOGY ?= vms
@@ -29,7 +30,7 @@ night: test
 
 bench:
 	@bootstrap/install test
-	@$(VENV)/bin/python -m tests.bench
+	@$(VENV)/bin/python -m tests.bench $(BENCH)
 
 unit:
 	$(PYTEST) tests/unit

@@ -5,7 +5,7 @@ import os
 from appliance.archive.attributes import Identities
 from appliance.archive.errors import ArchiveUsageError
 from appliance.archive.kinds import DUMPDIR_FLAG
-from appliance.archive.pax import RECORDS_BYTES_MAX, encode_time, extended_header, guarded, record
+from appliance.archive.pax import RECORDS_BYTES_MAX, extended_header, guarded, record, time_record
 from appliance.archive.ustar import (
     GNU_MAGIC,
     NAME_BYTES,
@@ -73,7 +73,7 @@ class MemberEncoder:
         """
         time_ns = status.st_mtime_ns
         owner, owner_records = self._identities.fields(status.st_uid, status.st_gid)
-        records = record(b"mtime", encode_time(time_ns)) + owner_records + records
+        records = time_record(time_ns) + owner_records + records
         long_headers = b""
         magic = GNU_MAGIC if flag == DUMPDIR_FLAG else POSIX_MAGIC
         prefix = b""

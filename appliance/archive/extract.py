@@ -365,16 +365,25 @@ class Extractor:
         self, member: Member, attributes: Attributes, path: bytes, destinations: list[Destination]
     ) -> int:
         """Restore a file to all of its places at once: its data comes by once.  Return how many are good."""
-        with contextlib.ExitStack() as cleanup:
-            aliases = self._linkable(destinations)
-            wanted = [d for d in destinations if d not in aliases]
-            copies = [copy for d in wanted if (copy := self._open_copy(attributes, path, d))]
-            for copy in copies:
-                cleanup.callback(copy.abandon)
+        aliases = self._linkable(destinations) if len(destinations) > 1 else []
+        wanted = [d for d in destinations if d not in aliases] if aliases else destinations
+        copies: list[Copy] = []
+        done = 0
+        try:
+            for destination in wanted:
+                copy = self._open_copy(attributes, path, destination)
+                if copy is not None:
+                    copies.append(copy)
             self._fill(copies, pieces(self._reader, member))
-            done = sum(self._finish_copy(copy, member, attributes, path) for copy in copies)
-            cleanup.pop_all()
-        return done + sum(self._alias(attributes, path, d, wanted[0]) for d in aliases)
+            for copy in copies:
+                done += self._finish_copy(copy, member, attributes, path)
+        except BaseException:
+            for copy in copies:
+                copy.abandon()
+            raise
+        for destination in aliases:
+            done += self._alias(attributes, path, destination, wanted[0])
+        return done
 
     def _linkable(self, destinations: list[Destination]) -> list[Destination]:
         """The other names of a file that become links to its first place, being in the same fileset."""

@@ -13,8 +13,11 @@ with ``\xNN`` for what is not printable UTF-8 and for the backslash.
 A comment is written when there is enough for one, so the writer's memory, and that of who checks, is bounded.
 """
 
+import functools
 import re
 from binascii import hexlify
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from appliance.archive.checksum import CHECKSUM_BYTES
@@ -59,16 +62,35 @@ class IndexEntry(NamedTuple):
     path: bytes
 
 
-class Index(NamedTuple):
-    """One comment: the `total` members from `start` up to the index itself.
+@dataclass(frozen=True)
+class Index:
+    """One comment: the `total` members from `start` up to the index itself, each with a line of `body`.
 
-    `sound`: every byte of it is as it was written.  Where it is not, `entries` are those that can be read.
+    `intact`: the comment has the checksum that it was written with.  Lines are read when they are asked for:
+    most of those that a restore meets only prove that all is well.
     """
 
     start: int
     total: int
-    sound: bool
-    entries: list[IndexEntry]
+    intact: bool
+    body: bytes
+
+    @property
+    def sound(self) -> bool:
+        """Whether every byte of it is as it was written."""
+        return self.intact and len(self.entries) == self.total == self.body.count(b"\n")
+
+    @functools.cached_property
+    def entries(self) -> list[IndexEntry]:
+        """The members; where the index is not sound, those whose lines can be read."""
+        return [entry for line in self.body.split(b"\n") if (entry := _entry(line)) is not None]
+
+    def checksums(self) -> Iterator[tuple[int, bytes]]:
+        """Yield offset and checksum, in digits, of each line; anything or nothing of one that is no entry."""
+        for line in self.body.split(b"\n"):
+            fields = line.split(b" ", 3)
+            if len(fields) == 4 and fields[0].isdigit() and len(fields[0]) <= _DIGITS_MAX:
+                yield int(fields[0]), fields[2]
 
 
 def _hex(match: re.Match[bytes]) -> bytes:
@@ -120,9 +142,20 @@ class IndexWriter:
         """Enter the member that was written last: the fields of an `IndexEntry`."""
         path = escape(path)
         shown = path if len(path) <= _PATH_BYTES_MAX else _NO_PATH
-        flag = FLAG_OF_KIND.get(kind, b"0")
-        numbers = (node, data_offset, mode, uid, gid, size, mtime_ns)
-        line = _LINE % (offset, length, hexlify(digest), flag, *numbers, shown)
+        line = _LINE % (
+            offset,
+            length,
+            hexlify(digest),
+            FLAG_OF_KIND.get(kind, b"0"),
+            node,
+            data_offset,
+            mode,
+            uid,
+            gid,
+            size,
+            mtime_ns,
+            shown,
+        )
         self._lines.append(line)
         # A path that is left out counts all the same: whoever checks keeps it until the comment comes.
         self._bytes += len(line) - len(shown) - 1 + len(path)
@@ -151,10 +184,7 @@ def parse_index(records: dict[bytes, bytes], offset: int) -> Index | None:
     start, count = found.document.get("start"), found.document.get("count")
     if not isinstance(start, int) or not isinstance(count, int):
         raise DamagedArchiveError("the index of a part is malformed", offset)
-    lines = found.body.split(b"\n")
-    entries = [entry for line in lines if (entry := _entry(line)) is not None]
-    sound = found.sound and len(entries) == count == len(lines) - 1
-    return Index(start, count, sound, entries)
+    return Index(start, count, found.sound, found.body)
 
 
 def _entry(line: bytes) -> IndexEntry | None:

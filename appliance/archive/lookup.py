@@ -1,7 +1,7 @@
 """Which of the things asked for a path belongs to: by component, the longest source of each entry."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar
 
 __all__ = ["SourceTable"]
@@ -25,10 +25,14 @@ class SourceTable(Generic[T]):
         self._recursive = recursive
         # Neighbours in the stream share their directory, so one remembered look-up serves most of them.
         self._last: tuple[bytes, list[tuple[int, bytes, T]]] | None = None
+        self._last_found: Sequence[tuple[bytes, T]] = ()
 
-    def find(self, path: bytes) -> list[tuple[bytes, T]]:
+    def find(self, path: bytes) -> Sequence[tuple[bytes, T]]:
         """The sources that `path` belongs to, with their values."""
-        exact = self._items.get(path, [])
+        exact = self._items.get(path)
+        if exact is None and self._last is not None and self._last[0] == path.rpartition(b"/")[0]:
+            return self._last_found if self._recursive and path else []
+        exact = exact or []
         if not self._recursive or not path:
             return [(source, value) for _, source, value in exact]
         above = self._above(path.rpartition(b"/")[0])
@@ -52,4 +56,5 @@ class SourceTable(Generic[T]):
                 break
             at = at.rpartition(b"/")[0]
         self._last = directory, found
+        self._last_found = [(source, value) for _, source, value in found]
         return found

@@ -1,5 +1,7 @@
 """One member as a reader sees it: what routing needs at hand, the rest decoded when asked for."""
 
+import contextlib
+import functools
 from typing import NamedTuple
 
 from appliance.archive.acl import acl_from_text
@@ -16,6 +18,15 @@ _MODE_BITS = 0o7777
 _NANOSECONDS = 1_000_000_000
 _ID_MAX = 0xFFFFFFFE  # -1 means "leave it" to chown(2)
 _TIME_NS_MAX = 2**63 * _NANOSECONDS
+
+
+@functools.lru_cache(256)
+def _identity(mode: bytes, uid: bytes, gid: bytes) -> tuple[int, int, int]:
+    """Decode mode, user and group number of a header.  Raises `DamagedArchiveError`, at no true place."""
+    numbers = parse_number(mode, 0) & _MODE_BITS, parse_number(uid, 0), parse_number(gid, 0)
+    if not (0 <= numbers[1] <= _ID_MAX and 0 <= numbers[2] <= _ID_MAX):
+        raise DamagedArchiveError("a user or group number is out of range", 0)
+    return numbers
 
 
 class GlobalHeader(NamedTuple):
@@ -103,6 +114,14 @@ class Member(NamedTuple):
         if abs(time_ns) >= _TIME_NS_MAX:
             raise DamagedArchiveError("mtime is out of range", self.offset)
         return time_ns
+
+    @property
+    def identity(self) -> tuple[int, int, int]:
+        """Mode, user and group number; most files of a tree have those of the one before."""
+        if b"uid" not in self.records and b"gid" not in self.records:
+            with contextlib.suppress(DamagedArchiveError):  # told below, with the right place
+                return _identity(*self.fields[MODE : GID + 1])
+        return self.mode, self.uid, self.gid
 
     @property
     def device(self) -> tuple[int, int]:

@@ -40,6 +40,9 @@ GLOBAL_BYTES_MAX = 1024 * 1024
 # 256 times PATH_MAX: trees can be deeper than a path, but a name is kept in memory.
 LONG_NAME_BYTES_MAX = 1024 * 1024
 
+# An extended header, a body of one block, and the header that they are for.
+_QUICK_BYTES = 3 * BLOCK
+
 _SIZE_MAX = 2**63 - BLOCK
 _BODY_LIMITS = {
     b"x": RECORDS_BYTES_MAX,
@@ -78,6 +81,8 @@ class MemberReader:
         self._readinto = readinto
         self._checking = checking
         self._sum: Checksum | None = None
+        self._mark = -1  # where in the buffer the bytes begin that the checksum lacks; -1: none is made
+        self._has_member = False
         self._view = memoryview(bytearray(BUFFER_BYTES))
         self._low = 0
         self._high = 0
@@ -114,7 +119,12 @@ class MemberReader:
         self.skip()
         if self._ended:
             return None
+        if self._checking:
+            self._mark, self._sum, self._has_member = self._low, None, False
         offset = self.offset
+        quick = self._quick(offset)
+        if quick is not None:
+            return quick
         raw: list[bytes] = []
         seen: dict[bytes, bytes] = {}
         while True:
@@ -127,8 +137,10 @@ class MemberReader:
             flag = fields[TYPE]
             limit = _BODY_LIMITS.get(flag)
             if limit is None:
+                # Two pieces of each header, its block and its body; those of the `x` header come first.
+                long_headers = b"".join(raw[2:])
                 raw.append(block)
-                return self._begin(offset, raw, fields, seen)
+                return self._begin(offset, b"".join(raw), long_headers, fields, seen)
             body, whole = self._body(fields, limit, at)
             if flag == b"g":
                 if seen:
@@ -138,6 +150,28 @@ class MemberReader:
                 raise DamagedArchiveError(f"two {flag.decode()} headers for one member", at)
             seen[flag] = body
             raw += (block, whole)
+
+    def _quick(self, offset: int) -> Member | None:
+        """Return the next member if it is as most of ours are: an `x` header of one block, and all is here.
+
+        None for anything else, be it damaged or only longer: `next` looks at each block by itself.
+        """
+        low = self._low
+        if self._high - low < _QUICK_BYTES:
+            return None
+        raw = bytes(self._view[low : low + _QUICK_BYTES])
+        try:
+            extended = parse_header(raw[:BLOCK], offset)
+            size = parse_number(extended[SIZE], offset)
+            if extended[TYPE] != b"x" or not 0 < size <= BLOCK:
+                return None
+            fields = parse_header(raw[2 * BLOCK :], offset)
+        except DamagedArchiveError:
+            return None
+        if fields[TYPE] in _BODY_LIMITS:
+            return None
+        self._low = low + _QUICK_BYTES
+        return self._begin(offset, raw, b"", fields, {b"x": raw[BLOCK : BLOCK + size]})
 
     def data(self) -> Iterator[memoryview]:
         """Yield what is left of the member's body, without its padding."""
@@ -153,10 +187,7 @@ class MemberReader:
             raise DamagedArchiveError("a member ends within its map", self.offset)
         self._body_left -= BLOCK
         self._data_left -= BLOCK
-        block = self._take(BLOCK)
-        if self._sum is not None:
-            self._sum.update(block)
-        return block
+        return self._take(BLOCK)
 
     def copy(self, member: Member, sink: Sink) -> int:
         """Send `member`, the one returned last, to `sink` as it stands; return how many bytes."""
@@ -179,9 +210,24 @@ class MemberReader:
     def checksum(self) -> bytes:
         """Pass over what is left of the member returned last; return the checksum of all its bytes."""
         self.skip()
-        if self._sum is None:
+        if not self._has_member:
             raise ArchiveUsageError("this reader makes no checksums, or returned no member yet")
+        self._add_to_sum()
+        assert self._sum is not None
         return self._sum.digest()[:CHECKSUM_BYTES]
+
+    def _add_to_sum(self) -> None:
+        """Have the checksum take what it lacks; of a small member that is all of it, in one call."""
+        piece = self._view[self._mark : self._low]
+        if self._sum is None:
+            self._sum = checksum(piece)
+        else:
+            self._sum.update(piece)
+        self._mark = self._low
+
+    def _stop_sum(self) -> None:
+        """What comes next is no member as it was written."""
+        self._mark, self._has_member = -1, False
 
     def resync(self, job: bytes | None) -> bool:
         """Find the next header of ours after damage, for `next` to return; false if there is none.
@@ -191,6 +237,7 @@ class MemberReader:
         """
         self._data_left = self._body_left = 0
         self._ended = False
+        self._stop_sum()
         while self._available(BLOCK):
             block = self._view[self._low : self._low + BLOCK]
             if block[: len(OUR_NAMES[0])] in OUR_NAMES and self._is_header(bytes(block), job):
@@ -219,6 +266,7 @@ class MemberReader:
 
     def drain(self) -> int:
         """Read and drop everything up to the end of the stream (a sender must not see it closed early)."""
+        self._stop_sum()
         dropped = self._high - self._low
         self._low = self._high
         while self._fill():
@@ -232,6 +280,7 @@ class MemberReader:
         All of it must be on its way: it is received.
         """
         self._data_left = self._body_left = 0
+        self._stop_sum()
         while self.offset < offset:
             self._chunk(offset - self.offset)
 
@@ -248,12 +297,14 @@ class MemberReader:
 
     def _fill(self) -> bool:
         """Read what there is room for; false at the end of the stream."""
-        if self._low == self._high:
-            self._base += self._low
-            self._low = self._high = 0
-        elif self._high == BUFFER_BYTES:
+        is_full = self._high == BUFFER_BYTES
+        if is_full or self._low == self._high:
+            if self._mark >= 0:
+                self._add_to_sum()
+                self._mark = 0
             rest = self._high - self._low
-            self._view[:rest] = bytes(self._view[self._low : self._high])
+            if rest:
+                self._view[:rest] = bytes(self._view[self._low : self._high])
             self._base += self._low
             self._low, self._high = 0, rest
         got = self._readinto(self._view[self._high :])
@@ -266,10 +317,7 @@ class MemberReader:
             raise TruncatedArchiveError("the stream ends within a member", self.offset)
         low = self._low
         self._low = min(self._high, low + count)
-        view = self._view[low : self._low]
-        if self._sum is not None:
-            self._sum.update(view)
-        return view
+        return self._view[low : self._low]
 
     def _take(self, count: int) -> bytes:
         """Take exactly `count` bytes."""
@@ -304,17 +352,18 @@ class MemberReader:
         return whole[:size], whole
 
     def _begin(
-        self, offset: int, raw: list[bytes], fields: tuple[bytes, ...], seen: dict[bytes, bytes]
+        self,
+        offset: int,
+        raw: bytes,
+        long_headers: bytes,
+        fields: tuple[bytes, ...],
+        seen: dict[bytes, bytes],
     ) -> Member:
         """Return the member whose header blocks are `raw`; see first that they are undamaged."""
-        # Two pieces of each header: its block, and its body.
-        if b"x" in seen and not is_intact(seen[b"x"], b"".join(raw[2:-1])):
+        if b"x" in seen and not is_intact(seen[b"x"], long_headers):
             raise DamagedArchiveError("a member's records do not match their checksum", offset)
-        joined = b"".join(raw)
-        member = self._member(offset, joined, fields, seen)
-        if self._checking:
-            self._sum = checksum(joined)
-        return member
+        self._has_member = self._checking
+        return self._member(offset, raw, fields, seen)
 
     def _member(self, offset: int, raw: bytes, fields: tuple[bytes, ...], seen: dict[bytes, bytes]) -> Member:
         """Build a member and get ready for its data."""

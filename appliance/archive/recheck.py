@@ -1,7 +1,8 @@
 """Checksums of what was restored, compared when the index comes, which is after the data."""
 
+from binascii import hexlify
 from collections.abc import Iterator
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 from appliance.archive.index import Index
 
@@ -13,30 +14,26 @@ UNCHECKED_MAX = 16 * 1024
 T = TypeVar("T")
 
 
-class _Restored(NamedTuple, Generic[T]):
-    checksum: bytes
-    note: T
-
-
 class Recheck(Generic[T]):
     """Members that were restored since the last index, by their place in the image."""
 
     def __init__(self) -> None:
-        self._restored: dict[int, _Restored[T]] = {}
+        # The checksum in digits, as an index has it, and the note.
+        self._restored: dict[int, tuple[bytes, T]] = {}
 
     def restored(self, offset: int, checksum: bytes, note: T) -> None:
         """A member is restored; `note` comes back if it turns out to be damaged."""
         if len(self._restored) >= UNCHECKED_MAX:
             self._restored.clear()
-        self._restored[offset] = _Restored(checksum, note)
+        self._restored[offset] = hexlify(checksum), note
 
     def compare(self, index: Index) -> Iterator[T]:
         """Yield the notes of the members that are not what the index says.
 
         In an index that is damaged itself a line that differs proves nothing.
         """
-        for entry in index.entries:
-            found = self._restored.pop(entry.offset, None)
-            if found is not None and found.checksum != entry.checksum and index.sound:
-                yield found.note
-        self._restored.clear()
+        restored, self._restored = self._restored, {}
+        for offset, digits in index.checksums():
+            found = restored.pop(offset, None)
+            if found is not None and found[0] != digits and index.sound:
+                yield found[1]

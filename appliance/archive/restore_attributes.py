@@ -21,6 +21,10 @@ _SET_ID_BITS = stat.S_ISUID | stat.S_ISGID
 _CAP_CHOWN = 0  # bits of capabilities(7)
 _CAP_MKNOD = 27
 
+# Enum's own `value` is written in Python, and measurable with small files.
+_VALUES = {kind: kind.value for kind in Kind}
+_SYMLINK = Kind.SYMLINK.value
+
 # Tells of one attribute that could not be set.
 Report = Callable[[str], None]
 
@@ -57,7 +61,8 @@ class Attributes(NamedTuple):
     @classmethod
     def of(cls, member: Member) -> "Attributes":
         """Decode; raises `DamagedArchiveError` for what is malformed."""
-        kind, mode, uid, gid = member.kind.value, member.mode, member.uid, member.gid
+        kind = _VALUES[member.kind]
+        mode, uid, gid = member.identity
         if b"SCHILY" in member.raw:
             acls = member.acl_access, member.acl_default
             return cls(kind, mode, uid, gid, member.mtime_ns, member.xattrs, *acls)
@@ -108,7 +113,7 @@ def apply_attributes(
     Without the right to change owners, the set-user-id bits go too where the owner is another: the file
     would lend the wrong user's rights.  Raises `OSError`.
     """
-    is_link = attributes.kind == Kind.SYMLINK.value
+    is_link = attributes.kind == _SYMLINK
     owned = True
     mode = attributes.mode
     if privileges.chown:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from appliance.archive.beneath import split_path
 from appliance.archive.errors import ArchiveUsageError
@@ -33,8 +34,7 @@ class Target:
     entry: int = 0
 
 
-@dataclass(frozen=True)
-class Destination:
+class Destination(NamedTuple):
     """One place of a member: the number of its target, and its components beneath the target's root.
 
     `alias`: found by its offset, so that it is another name of the member's inode.

@@ -146,20 +146,20 @@ def parse_number(field: bytes, offset: int) -> int:
 
     Raises `DamagedArchiveError` (at `offset`) for anything else.
     """
+    digits = field.strip(b" \0")
+    if digits.isdigit():
+        try:
+            return int(digits, 8)
+        except ValueError:
+            raise DamagedArchiveError(f"a number field holds {digits!r}", offset) from None
     if field[0] & 0x80:
         value = int.from_bytes(field, "big")
         bits = 8 * len(field)
         # 0x80 marks a positive, 0xff a negative number in two's complement.
         return value - (1 << bits) if field[0] == 0xFF else value - (1 << (bits - 1))
-    digits = field.strip(b" \0")
-    if not digits:
-        return 0
-    if not digits.isdigit():
+    if digits:
         raise DamagedArchiveError(f"a number field holds {digits!r}", offset)
-    try:
-        return int(digits, 8)
-    except ValueError:
-        raise DamagedArchiveError(f"a number field holds {digits!r}", offset) from None
+    return 0
 
 
 def parse_header(block: bytes, offset: int) -> tuple[bytes, ...]:

@@ -10,7 +10,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,9 +19,11 @@ from appliance.backupserver.catalogue import Catalogue, signed, unsigned
 from appliance.backupserver.nodeform import NodeForm, unix_name
 from appliance.errors import InfrastructureError
 from appliance.ndmp import messages as m
+from appliance.ndmp.declare import CODES
 from appliance.ndmp.endpoint import Received
 from appliance.ndmp.enums import ALL_ONES, FileType
 from appliance.ndmp.errors import NdmpError
+from appliance.ndmp.fhcoding import FileEntry, dir_entries, file_entries, node_entries
 from appliance.ndmp.types import FileStat
 
 QUEUE_POSTS: Final = 64
@@ -35,6 +37,10 @@ BATCH_AGE_S: Final = 1.0
 """A row waits no longer than this for its transaction, so that `spanreel jobs` shows a living count."""
 
 Row = tuple[int, bytes, bytes, int, int, int, int, int, int, int, int]
+
+_ADD_FILE, _ADD_DIR, _ADD_NODE = (
+    CODES[post][1] for post in (m.FhAddFilePost, m.FhAddDirPost, m.FhAddNodePost)
+)
 
 INSERT = "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _NO_STAT = FileStat()
@@ -89,6 +95,17 @@ def rows_of(image: int, post: m.FhAddFilePost) -> Iterator[Row]:
             stat.owner,
             stat.group,
         )
+
+
+def plain_rows(image: int, entries: Iterable[FileEntry]) -> Iterator[Row]:
+    """As `rows_of`, of entries that were decoded directly."""
+    for entry in entries:
+        path = entry[0]
+        if path[:1] == b"/":
+            parent, _, name = path.rpartition(b"/")
+            if not name or path[:2] == b"//":
+                parent, name = split(b"/" + path.strip(b"/"))
+            yield (image, parent or b"/" if name else b"", name, *entry[1:])
 
 
 class HistoryWriter:
@@ -181,6 +198,8 @@ class HistoryWriter:
 
     def _take(self, catalogue: Catalogue, post: Received, batch: list[Row]) -> int:
         """Decode one post; return how many rows wait now."""
+        if not post.error and self._take_plain(catalogue, post, batch):
+            return len(batch) + (self._nodes.waiting if self._nodes is not None else 0)
         try:
             body = post.body()
         except NdmpError as error:
@@ -195,6 +214,23 @@ class HistoryWriter:
             return len(batch) + self._nodes.add_dirs(body)
         assert isinstance(body, m.FhAddNodePost), "events.py hands on history only"
         return len(batch) + self._nodes.add_nodes(body)
+
+    def _take_plain(self, catalogue: Catalogue, post: Received, batch: list[Row]) -> bool:
+        """Take a post as servers on UNIX send it; false if it is another one, or broken."""
+        if post.code == _ADD_FILE:
+            files = file_entries(post.raw)
+            if files is None:
+                return False
+            batch.extend(plain_rows(self._image, files))
+            return True
+        dirs = dir_entries(post.raw) if post.code == _ADD_DIR else None
+        nodes = node_entries(post.raw) if post.code == _ADD_NODE else None
+        if dirs is None and nodes is None:
+            return False
+        if self._nodes is None:
+            self._nodes = NodeForm(catalogue, self._image)
+        self._nodes.add(dirs or (), nodes or ())
+        return True
 
     def _tell_once(self, text: str) -> None:
         if not self._told:

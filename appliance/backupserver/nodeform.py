@@ -18,6 +18,7 @@ from typing import Final
 from appliance.backupserver.catalogue import CACHE_KIB, Catalogue, signed
 from appliance.ndmp import messages as m
 from appliance.ndmp.enums import FsType
+from appliance.ndmp.fhcoding import DirEntry
 from appliance.ndmp.types import FileName, FileStat
 
 JOIN_ROWS: Final = 20_000
@@ -133,18 +134,23 @@ class NodeForm:
             execute(statement)
         path.unlink()
 
-    def add_dirs(self, post: m.FhAddDirPost) -> int:
-        """Take names; return how many rows wait now."""
+    def add(self, dirs: Iterable[DirEntry], nodes: Iterable[NodeRow]) -> None:
+        """Take names and nodes; numbers of 64 bits have signs."""
         append = self._entries.append
-        for entry in post.dirs:
-            name = unix_name(entry.names)
+        for name, node, parent in dirs:
             if name == b"..":
                 # Rule 3: only the backup root is its own parent.
-                if entry.node == entry.parent:
-                    self._root = signed(entry.node)
+                if node == parent:
+                    self._root = node
             elif name != b"." and name and b"/" not in name:
-                append((signed(entry.parent), name, signed(entry.node)))
-        return self._waiting
+                append((parent, name, node))
+        self._nodes += nodes
+
+    def add_dirs(self, post: m.FhAddDirPost) -> int:
+        """Take names; return how many rows wait now."""
+        entries = ((unix_name(entry.names), signed(entry.node), signed(entry.parent)) for entry in post.dirs)
+        self.add(entries, ())
+        return self.waiting
 
     def add_nodes(self, post: m.FhAddNodePost) -> int:
         """Take nodes; return how many rows wait now."""
@@ -163,10 +169,11 @@ class NodeForm:
                     stat.group,
                 )
             )
-        return self._waiting
+        return self.waiting
 
     @property
-    def _waiting(self) -> int:
+    def waiting(self) -> int:
+        """How many rows wait to be stored."""
         return len(self._entries) + len(self._nodes)
 
     def flush(self) -> int:

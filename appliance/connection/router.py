@@ -23,6 +23,7 @@ from appliance.archive.lost import lost_headers
 from appliance.archive.member import GlobalHeader, Member
 from appliance.archive.reader import MemberReader
 from appliance.connection.channel import Channel, FeedEnd
+from appliance.connection.gather import Gather
 from appliance.connection.losses import Losses
 from appliance.connection.reads import Place, ReadPlan, Stretch
 from appliance.ndmp.enums import ALL_ONES, DataHaltReason
@@ -72,8 +73,16 @@ def plan_of(request: ChannelStartRequest) -> ReadPlan:
 class Delivery:
     """The bytes of the channel, which are asked for as the plan says when they are needed."""
 
-    def __init__(self, stream: socket.socket, plan: ReadPlan, ask: Callable[[int, int], None]) -> None:
+    def __init__(
+        self,
+        stream: socket.socket,
+        plan: ReadPlan,
+        ask: Callable[[int, int], None],
+        before: Callable[[], None],
+    ) -> None:
+        """`before` is called before anything is waited for."""
         self.received = 0
+        self._before = before
         self.reader = MemberReader(self._readinto)
         self._stream = stream
         self._plan = plan
@@ -107,6 +116,7 @@ class Delivery:
                 pass
 
     def _readinto(self, view: memoryview) -> int:
+        self._before()
         if not self._left:
             read = self._plan.read(self._asked_up_to, self.reader.data_left)
             self._ask(read.offset, read.length)
@@ -136,6 +146,7 @@ class Router:
         self._root = (request.root if request.places else b"") or b"/"
         self._root_given = bool(request.places and request.root)
         self._given_root = request.root
+        self._gather = Gather(self._hand)
         self._losses = Losses()
         self._is_closing = False  # the list of parts went by
         # Feeds that got members which the next index speaks of.
@@ -158,17 +169,19 @@ class Router:
         stream = self._channel.stream
         if stream is None:
             return DataHaltReason.CONNECT_ERROR
-        delivery = self._delivery = Delivery(stream, self._plan, self._ask)
+        delivery = self._delivery = Delivery(stream, self._plan, self._ask, self._gather.flush)
         try:
             if self._root_given:
                 self._send(set(self._feeds), global_header(self._channel.job, self._root))
             self._route(delivery)
         except (ArchiveError, OSError) as error:
+            self._gather.flush()
             self._log.warning("image ended early", job=self._channel.job, why=str(error))
             self._channel.break_off(f"the image ended early: {error}")
             return DataHaltReason.CONNECT_ERROR
         for number in self._feeds:
             self._send({number}, END_OF_ARCHIVE)
+            self._gather.flush()
             self._feeds[number].end(feeds.finish)
         if not self._is_deserted():
             delivery.drain()
@@ -285,13 +298,16 @@ class Router:
         return path[len(self._root) :] or b"/"
 
     def _send(self, numbers: set[int], data: bytes | memoryview) -> None:
-        for number in numbers:
-            feed = self._feeds[number]
-            if feed.failed is not None:
-                continue
-            try:
-                feed.send(data)
-            except OSError as error:
-                # That owner's files are lost to this restore; the others go on.
-                self._log.warning("feed lost", job=self._channel.job, feed=number, why=str(error))
-                feed.fail(f"the file server's connection failed: {error}")
+        self._gather.add(numbers, data)
+
+    def _hand(self, number: int, data: bytes | memoryview) -> None:
+        """Hand a piece to a feed, unless it is lost."""
+        feed = self._feeds[number]
+        if feed.failed is not None:
+            return
+        try:
+            feed.send(data)
+        except OSError as error:
+            # That owner's files are lost to this restore; the others go on.
+            self._log.warning("feed lost", job=self._channel.job, feed=number, why=str(error))
+            feed.fail(f"the file server's connection failed: {error}")

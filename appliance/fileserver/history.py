@@ -14,7 +14,7 @@ from appliance.fileserver.environment import HistoryForm
 from appliance.ndmp import messages as m
 from appliance.ndmp.declare import CODES
 from appliance.ndmp.enums import FileType, LogType
-from appliance.ndmp.fhcoding import Attributes, dir_entry, file_entry, node_entry, post_body
+from appliance.ndmp.fhcoding import dir_entry, node_entry, post_body
 from appliance.ndmp.session import Poster
 from appliance.text import show_path
 
@@ -62,7 +62,8 @@ class History:
     def entry(self, entry: Entry, /) -> None:
         """One name is in the stream."""
         if self._form is HistoryForm.FILE:
-            self._files.append(file_entry(entry.path, _attributes(entry), entry.node, entry.offset))
+            ftype = FILE_TYPES.get(entry.kind, FileType.OTHER)
+            self._files.append(node_entry(ftype, entry.stat, entry.node, entry.offset, entry.path))
             if len(self._files) >= BATCH:
                 self.flush()
         elif self._form is HistoryForm.NODE:
@@ -70,7 +71,8 @@ class History:
 
     def _node(self, entry: Entry) -> None:
         if not entry.told:
-            self._nodes.append(node_entry(_attributes(entry), entry.listed, entry.offset))
+            ftype = FILE_TYPES.get(entry.kind, FileType.OTHER)
+            self._nodes.append(node_entry(ftype, entry.stat, entry.listed, entry.offset))
             if len(self._nodes) >= BATCH:
                 self.flush()
         elif entry.listed != entry.node:
@@ -105,16 +107,3 @@ class History:
         if self._dirs:
             self._poster.raw_post(_ADD_DIR, post_body(self._dirs))
             self._dirs.clear()
-
-
-def _attributes(entry: Entry) -> Attributes:
-    status = entry.stat
-    return Attributes(
-        FILE_TYPES.get(entry.kind, FileType.OTHER),
-        int(status.st_mtime),
-        status.st_uid,
-        status.st_gid,
-        status.st_mode & 0o7777,
-        status.st_size,
-        status.st_nlink,
-    )

@@ -7,15 +7,30 @@ attributes are known here, as every file server on UNIX sends them.
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Sequence
-from typing import NamedTuple
 
-from appliance.ndmp.enums import FileStatUnsupported, FsType
+from appliance.ndmp.enums import FileStatUnsupported, FileType, FsType
 
-__all__ = ["Attributes", "dir_entry", "file_entry", "node_entry", "post_body"]
+__all__ = [
+    "dir_entries",
+    "dir_entry",
+    "file_entries",
+    "node_entries",
+    "node_entry",
+    "post_body",
+]
+
+# node, fh_info, type, mode bits, size, mtime, owner, group; after a file's path.  64 bits have signs.
+NodeEntry = tuple[int, int, int, int, int, int, int, int]
+FileEntry = tuple[bytes, int, int, int, int, int, int, int, int]
+
+# name, node, parent
+DirEntry = tuple[bytes, int, int]
 
 _U32_MAX = 0xFFFFFFFF
+_MODE_BITS = 0o7777
 _UNSUPPORTED = int(FileStatUnsupported.ATIME | FileStatUnsupported.CTIME)
 _UNIX = int(FsType.UNIX)
 
@@ -25,22 +40,11 @@ _STAT = ">IIIIIIIIIIQI"
 _NODES = ">QQ"
 _FILE = struct.Struct(_STAT + _NODES[1:])
 _DIR = struct.Struct(_NODES)
+# The same, with numbers of 64 bits as a database has them: with a sign.
+_READ = struct.Struct(">IIIIIIIIIIqIqq")
+_READ_DIR = struct.Struct(">qq")
+_FILE_TYPES = frozenset(int(kind) for kind in FileType)
 _PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
-
-
-class Attributes(NamedTuple):
-    """What file history says of an inode: whole seconds, mode bits without the type, size in bytes.
-
-    Times and links beyond their fields become the nearest that fits; all but the size have 32 bits.
-    """
-
-    ftype: int
-    mtime: int
-    owner: int
-    group: int
-    fattr: int
-    size: int
-    links: int
 
 
 def _name(name: bytes) -> bytes:
@@ -48,36 +52,97 @@ def _name(name: bytes) -> bytes:
     return _NAME.pack(1, _UNIX, length) + name + _PADDING[length & 3]
 
 
-def file_entry(path: bytes, stat: Attributes, node: int, fh_info: int) -> bytes:
-    """The bytes of an ndmp_file (draft-skardal-ndmpv4-04, 4.3)."""
-    return _name(path) + node_entry(stat, node, fh_info)
-
-
 def dir_entry(name: bytes, node: int, parent: int) -> bytes:
-    """The bytes of an ndmp_dir."""
+    """The bytes of an ndmp_dir (draft-skardal-ndmpv4-04, 4.3)."""
     return _name(name) + _DIR.pack(node, parent)
 
 
-def node_entry(stat: Attributes, node: int, fh_info: int) -> bytes:
-    """The bytes of an ndmp_node."""
-    ftype, mtime, owner, group, fattr, size, links = stat
-    mtime = min(max(mtime, 0), _U32_MAX)
-    return _FILE.pack(
+def node_entry(
+    ftype: int, status: os.stat_result, node: int, fh_info: int, path: bytes | None = None
+) -> bytes:
+    """The bytes of an ndmp_node; with a path, those of an ndmp_file.
+
+    Whole seconds, mode bits without the type, size in bytes.  Times and links beyond their fields become the
+    nearest that fits; all numbers of `status` but the size have 32 bits.
+    """
+    facts = _FILE.pack(
         1,
         _UNSUPPORTED,
         _UNIX,
         ftype,
-        mtime,
+        min(max(int(status.st_mtime), 0), _U32_MAX),
         0,
         0,
-        owner & _U32_MAX,
-        group & _U32_MAX,
-        fattr,
-        size,
-        min(links, _U32_MAX),
+        status.st_uid & _U32_MAX,
+        status.st_gid & _U32_MAX,
+        status.st_mode & _MODE_BITS,
+        status.st_size,
+        min(status.st_nlink, _U32_MAX),
         node,
         fh_info,
     )
+    if path is None:
+        return facts
+    length = len(path)
+    return b"%b%b%b%b" % (_NAME.pack(1, _UNIX, length), path, _PADDING[length & 3], facts)
+
+
+def file_entries(raw: bytes) -> list[FileEntry] | None:
+    """What the body of an ADD_FILE post says; None unless it is whole and all of it is of the plain kind."""
+    found: list[FileEntry] = []
+    append, name_at, file_at = found.append, _NAME.unpack_from, _READ.unpack_from
+    head, size = _NAME.size, _READ.size
+    position = 4
+    try:
+        for _ in range(int.from_bytes(raw[:4], "big")):
+            names, space, length = name_at(raw, position)
+            position += head
+            end = position + length
+            path = raw[position:end]
+            position = end + (-length & 3)
+            count, _, kind, ftype, mtime, _, _, owner, group, fattr, bytes_, _, node, at = file_at(
+                raw, position
+            )
+            position += size
+            if names != 1 or count != 1 or space != _UNIX or kind != _UNIX or ftype not in _FILE_TYPES:
+                return None
+            append((path, node, at, ftype, fattr, bytes_, mtime, owner, group))
+    except struct.error:
+        return None
+    return found if position == len(raw) else None
+
+
+def dir_entries(raw: bytes) -> list[DirEntry] | None:
+    """Likewise of an ADD_DIR post."""
+    found: list[DirEntry] = []
+    position = 4
+    try:
+        for _ in range(int.from_bytes(raw[:4], "big")):
+            names, space, length = _NAME.unpack_from(raw, position)
+            position += _NAME.size
+            name = raw[position : position + length]
+            position += length + (-length & 3)
+            node, parent = _READ_DIR.unpack_from(raw, position)
+            position += _READ_DIR.size
+            if names != 1 or space != _UNIX:
+                return None
+            found.append((name, node, parent))
+    except struct.error:
+        return None
+    return found if position == len(raw) else None
+
+
+def node_entries(raw: bytes) -> list[NodeEntry] | None:
+    """Likewise of an ADD_NODE post."""
+    found: list[NodeEntry] = []
+    body = memoryview(raw)[4:]
+    if len(body) != int.from_bytes(raw[:4], "big") * _READ.size:
+        return None
+    for count, _, kind, ftype, mtime, _, _, owner, group, fattr, size, _, node, at in _READ.iter_unpack(body):
+        if count != 1 or kind != _UNIX or ftype not in _FILE_TYPES:
+            return None
+        found.append((node, at, ftype, fattr, size, mtime, owner, group))
+    return found
 
 
 def post_body(entries: Sequence[bytes]) -> bytes:

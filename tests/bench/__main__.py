@@ -1,35 +1,92 @@
-"""`make bench`: measure in one run, print a table, keep build/bench.json."""
+"""`make bench`: measure in one run, print tables, keep build/bench.json.
+
+Figures are what the process lab's servers do; the contest is the whole path beside tar and ndmjob, on the
+same trees.  A short run: `make bench BENCH="--only contest --trees empty,large --by tar,token"`.
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
 import sys
 import tempfile
 from pathlib import Path
 
-from tests.bench import figures, history, replies, sessions, tape
+from tests.bench import figures, history, ratios, replies, sessions, tape
+from tests.bench.contestants import CONTESTANTS, contest
 from tests.bench.dma import Dma
+from tests.bench.meters import Run
+from tests.bench.trees import all_trees
 from tests.labrun import ROOT, Lab
 
 OUTPUT = ROOT / "build" / "bench.json"
 MEMORY = Path("/dev/shm")
 
 
+TINY_FILES = 200_000
+"""A million of them takes ten minutes more, and says the same: memory is flat, and names a second are."""
+
+REPEAT = 3
+"""Runs of each, of which the quickest counts: others may be at work on the machine."""
+
+
 def main() -> None:
-    """Everything against one process lab, on a tmpfs where there is one."""
-    place = MEMORY if MEMORY.is_dir() else None
+    """Everything, on a tmpfs where there is one."""
+    asked = arguments()
+    place = asked.place or (MEMORY if MEMORY.is_dir() else None)
+    kept: dict[str, object] = {}
     with tempfile.TemporaryDirectory(prefix="spanreel-bench-", dir=place) as folder:
-        lab = Lab("process", "bench", Path(folder))
-        up = lab.lab("up")
-        assert up.code == 0, up.out + up.err
-        try:
-            found = measure(lab)
-        finally:
-            lab.lab("down")
-        found += tape.run(Path(folder))
-    sys.stdout.write(figures.table(found) + "\n")
+        if asked.only in (None, "figures"):
+            found = in_lab(Path(folder))
+            kept["figures"] = figures.plain(found)
+        if asked.only in (None, "contest"):
+            kept["contest"] = ratios.rows(contested(asked, Path(folder)))
     OUTPUT.parent.mkdir(exist_ok=True)
-    figures.keep(found, OUTPUT)
+    OUTPUT.write_text(json.dumps(kept, indent=1) + "\n")
     sys.stdout.write(f"kept in {OUTPUT.relative_to(ROOT)}\n")
+
+
+def arguments() -> argparse.Namespace:
+    """What was asked for."""
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    trees = [tree.name for tree in all_trees(0)]
+    parser.add_argument("--only", choices=["figures", "contest"], help="leave the other half out")
+    parser.add_argument("--trees", default=",".join(trees), help="of these: %(default)s")
+    parser.add_argument("--by", default=",".join(CONTESTANTS), help="contestants, of these: %(default)s")
+    parser.add_argument("--tiny", type=int, default=TINY_FILES, help="files of the tree tiny (%(default)s)")
+    parser.add_argument("--repeat", type=int, default=REPEAT, help="runs of each (%(default)s)")
+    parser.add_argument("--place", type=Path, help=f"folder for trees and tapes, 4 GiB (default: {MEMORY})")
+    asked = parser.parse_args()
+    for given, known in ((asked.trees, trees), (asked.by, CONTESTANTS)):
+        unknown = set(given.split(",")) - set(known)
+        if unknown:
+            parser.error(f"{', '.join(sorted(unknown))} is none of {', '.join(known)}")
+    return asked
+
+
+def contested(asked: argparse.Namespace, folder: Path) -> list[Run]:
+    """All runs of the contest, shown as they come and then as a table."""
+    trees = [tree for tree in all_trees(asked.tiny) if tree.name in asked.trees.split(",")]
+    runs = []
+    for run in contest(trees, asked.by.split(","), folder, asked.repeat):
+        sys.stderr.write(f"{run.tree:<8} {run.what:<8} {run.contestant:<10} {run.wall:7.2f} s\n")
+        runs.append(run)
+    sys.stdout.write(ratios.table(runs) + "\n")
+    return runs
+
+
+def in_lab(folder: Path) -> list[figures.Figure]:
+    """The figures of a process lab."""
+    lab = Lab("process", "bench", folder)
+    up = lab.lab("up")
+    assert up.code == 0, up.out + up.err
+    try:
+        found = measure(lab)
+    finally:
+        lab.lab("down")
+    found += tape.run(folder)
+    sys.stdout.write(figures.table(found) + "\n")
+    return found
 
 
 def measure(lab: Lab) -> list[figures.Figure]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -56,6 +55,6 @@ def table(figures: Sequence[Figure]) -> str:
     return "\n".join(lines)
 
 
-def keep(figures: Sequence[Figure], path: Path) -> None:
+def plain(figures: Sequence[Figure]) -> list[dict[str, object]]:
     """For machines."""
-    path.write_text(json.dumps([asdict(each) for each in figures], indent=1) + "\n")
+    return [asdict(each) for each in figures]

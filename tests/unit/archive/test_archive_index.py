@@ -12,7 +12,7 @@ from appliance.archive.member import GlobalHeader
 from appliance.archive.reader import MemberReader
 from appliance.archive.stage import Stage
 
-NO_INDEX = Index(0, 0, False, [])
+NO_INDEX = Index(0, 0, False, b"")
 
 
 def headers(data: bytes) -> list[GlobalHeader]:

@@ -13,6 +13,7 @@ from appliance.ndmp import messages as m
 from appliance.ndmp.declare import Kind
 from appliance.ndmp.endpoint import Received
 from appliance.ndmp.enums import ALL_ONES, FileType
+from appliance.ndmp.fhcoding import file_entries
 from appliance.ndmp.types import FileStat
 
 
@@ -125,3 +126,14 @@ def test_listing_speaks_global_paths(catalogue: Catalogue) -> None:
     ]  # fmt: skip
     assert listed(catalogue, job, b"/nowhere") is None
     assert listed(catalogue, job, b"/p/one/nowhere") is None
+
+
+@pytest.mark.parametrize(
+    "path", [b"/", b"//", b"/a", b"/a/", b"//a", b"/a/b", b"/a/b//", b"a", b"", b"/a//b"]
+)
+def test_paths_in_any_spelling_are_one_row(path: bytes) -> None:
+    """What is decoded directly becomes the row that the declared message becomes, slashes and all."""
+    post = m.FhAddFilePost((file(path),))
+    entries = file_entries(post.to_bytes())
+    assert entries is not None
+    assert list(history.plain_rows(7, entries)) == list(history.rows_of(7, post))
