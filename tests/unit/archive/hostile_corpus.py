@@ -22,7 +22,7 @@ def member(name: bytes, flag: bytes = b"0", data: bytes = b"", link: bytes = b""
     """One member, as a stranger may write it; the owner is whoever runs the test."""
     owner = b"%07o" % os.getuid(), b"%07o" % os.getgid(), b"", b""
     extended = extended_header(b"j", 0, b"".join(records)) if records else b""
-    mode = 0o755 if flag == b"5" else 0o644
+    mode = 0o755 if flag in (b"5", b"D") else 0o644
     header = encode_header(name, flag, len(data), mode=mode, link=link, owner=owner, mtime=1_000_000_000)
     return extended + header + data + bytes(padding(len(data)))
 
@@ -311,6 +311,16 @@ TYPES = {
     "a dumpdir outside": Case(member(b"../outside/", b"D", b"Nsecret\0\0")),
     "an empty dumpdir outside": Case(member(b"../outside/", b"D", b"\0")),
     "a dumpdir through a symlink": Case(member(b"l", b"2", link=b"../outside") + member(b"l/", b"D", b"\0")),
+    "a dumpdir with moves through a symlink": Case(
+        member(b"l", b"2", link=b"../outside")
+        + member(
+            b"./", b"D", b"Rl/secret\0Tstolen\0Rinnocent\0Tl/new\0Rl/directory\0Tl/moved\0Yl\0Yinnocent\0\0"
+        )
+    ),
+    "a dumpdir without names, with a symlink below": Case(
+        member(b"d/", b"5") + member(b"d/l", b"2", link=b"../../outside") + member(b"d/", b"D", b"\0")
+    ),
+    "a dumpdir of more names than a directory has": Case(member(b"d/", b"D", b"Y1\0" * 2_100_000 + b"\0")),
     "a dumpdir without an end": Case(member(b"d/", b"D", b"Yx")),
     "a dumpdir in a record": Case(
         member(b"d/", b"5", b"", b"", record(b"GNU.dumpdir", _DUMPDIR)), {"d": "directory"}

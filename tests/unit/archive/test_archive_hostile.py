@@ -91,7 +91,7 @@ def attack(around: Path, case: Case, options: ExtractOptions, *, at_root: bool) 
             assert case.broken, "one member's fault ended the restore"
         assert reading_times(around) == read
         assert look(around) == before
-        if options.existing is Existing.OVERWRITE:
+        if options == ExtractOptions():
             check(around / "target", case)
 
 
@@ -112,12 +112,16 @@ def test_nothing_beside_the_target_is_touched(tmp_path: Path, case: Case, at_roo
     attack(tmp_path, case, ExtractOptions(), at_root=at_root)
 
 
-@pytest.mark.parametrize("existing", [Existing.KEEP, Existing.NEWER])
-def test_nor_where_what_is_there_is_kept(tmp_path: Path, existing: Existing) -> None:
-    """The policies that keep what is there do not follow it either."""
+@pytest.mark.parametrize(
+    "options",
+    [ExtractOptions(Existing.KEEP), ExtractOptions(Existing.NEWER), ExtractOptions(incremental=True)],
+    ids=["keep", "newer", "incremental"],
+)
+def test_nor_under_other_policies(tmp_path: Path, options: ExtractOptions) -> None:
+    """Keeping what is there does not follow it; following lists of directories does not leave the target."""
     for number, case in enumerate(CORPUS.values()):
         (tmp_path / str(number)).mkdir()
-        attack(tmp_path / str(number), case, ExtractOptions(existing), at_root=False)
+        attack(tmp_path / str(number), case, options, at_root=False)
 
 
 def test_nor_by_a_user_without_rights(tmp_path: Path) -> None:
@@ -214,3 +218,15 @@ def test_devices_are_made_only_where_that_is_wanted(tmp_path: Path) -> None:
             )
             counts.append((extractor.run().skipped, len(os.listdir(tmp_path / "target"))))  # noqa: PTH208
     assert counts == [(1000, 0), (0, 1000)]
+
+
+def test_an_endless_dumpdir_is_not_taken_apart(tmp_path: Path) -> None:
+    """A list of more names than a directory may have costs its own length and is told."""
+    data = CORPUS["type: a dumpdir of more names than a directory has"].members
+    make_outside(tmp_path)
+    tracemalloc.start()
+    seen = restore(tmp_path, data + INNOCENT, ExtractOptions(incremental=True), at_root=True)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [path for path, _ in seen.problems] == [b"/d"]
+    assert peak < MEMORY_BYTES_MAX
