@@ -63,9 +63,7 @@ def _report(pipe: int, work: Callable[[], Any], user: int | None) -> None:
     try:
         try:
             if user is not None:
-                os.setgroups([])
-                os.setgid(user)
-                os.setuid(user)
+                become(user)
             answer = "done", work()
         except SkippedError as error:
             answer = "skipped", str(error)
@@ -75,6 +73,13 @@ def _report(pipe: int, work: Callable[[], Any], user: int | None) -> None:
             pickle.dump(answer, stream)
     finally:
         os._exit(0)
+
+
+def become(user: int) -> None:
+    """Give up root's rights for good."""
+    os.setgroups([])
+    os.setgid(user)
+    os.setuid(user)
 
 
 def enter_namespace() -> None:
