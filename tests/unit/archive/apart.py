@@ -4,13 +4,15 @@ A file system is made in a file, and mounted on a loop device in a private mount
 the process ends, however it ends.
 """
 
+import contextlib
 import ctypes
 import os
 import pickle
 import shutil
 import subprocess
+import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -112,11 +114,19 @@ def bind(source: Path, target: Path) -> None:
     _run(["mount", "--bind", str(source), str(target)])
 
 
-def open_to_all(path: Path) -> None:
-    """Let other users reach a temporary directory of pytest's."""
-    for above in (path, *path.parents):
-        if above.stat().st_uid == os.getuid() and not above.stat().st_mode & 0o001:
-            above.chmod(above.stat().st_mode | 0o011)
+@contextlib.contextmanager
+def reachable() -> Iterator[Path]:
+    """A temporary directory that other users can reach.
+
+    Not one of pytest's: every session that begins closes their common parent to all but its own user.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="spanreel-test-"))
+    folder.chmod(0o777)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["chmod", "-R", "u+rwX", str(folder)], check=False)
+        shutil.rmtree(folder)
 
 
 def _run(command: list[str]) -> None:

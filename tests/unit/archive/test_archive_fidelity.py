@@ -10,13 +10,14 @@ import re
 import shutil
 import stat
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import limits_tree
 import pytest
-from apart import NOBODY, SkippedError, apart, become, enter_namespace, mount, open_to_all
+from apart import NOBODY, SkippedError, apart, become, enter_namespace, mount, reachable
 from archive_support import IS_ROOT, Recorder, extract, image
 
 from harness.compare import Difference, compare
@@ -145,13 +146,19 @@ def user(request: pytest.FixtureRequest) -> int | None:
 
 
 @pytest.fixture(scope="module")
-def trip(kind: str, user: int | None, tmp_path_factory: pytest.TempPathFactory) -> Trip:
+def trip(kind: str, user: int | None) -> Trip:
     """A tree of everything on this file system by this user, there and back."""
-    folder = tmp_path_factory.mktemp("fidelity")
-    open_to_all(folder)
-    made = apart(lambda: go(kind, user, folder))
+    with reachable() as folder:
+        made = apart(lambda: go(kind, user, folder))
     assert isinstance(made, Trip)
     return made
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A directory that other users can reach."""
+    with reachable() as path:
+        yield path
 
 
 def test_the_tree_has_everything(trip: Trip, kind: str, user: int | None) -> None:
@@ -259,13 +266,12 @@ def test_names_beyond_path_max(tmp_path: Path) -> None:
             assert {path[1:] for path in missing} < lines
 
 
-def test_more_attributes_than_bsdtar_takes(tmp_path: Path) -> None:
+def test_more_attributes_than_bsdtar_takes(folder: Path) -> None:
     """More than 1 MiB of them on one inode come back by us and by GNU tar; bsdtar stops there."""
-    open_to_all(tmp_path)
 
     def work() -> tuple[Result, dict[str, Result]]:
         enter_namespace()
-        root = mount("xfs", tmp_path)
+        root = mount("xfs", folder)
         (root / "in").mkdir()
         for name in ("a", "b"):
             (root / "in" / name).write_bytes(b"x")
@@ -289,26 +295,24 @@ def test_more_attributes_than_bsdtar_takes(tmp_path: Path) -> None:
         assert [one.path for one in theirs["bsdtar"].differences if one.field == "name"] == ["/a", "/b"]
 
 
-def test_attributes_of_read_only_files_as_a_plain_user(tmp_path: Path) -> None:
+def test_attributes_of_read_only_files_as_a_plain_user(folder: Path) -> None:
     """They come back by our restore and by bsdtar.  GNU tar loses them, and what is in the file."""
-    open_to_all(tmp_path)
-    tmp_path.chmod(0o777)
 
     def work() -> tuple[Result, dict[str, Result]]:
-        (tmp_path / "in" / "d").mkdir(parents=True)
-        (tmp_path / "in" / "f").write_bytes(b"x")
+        (folder / "in" / "d").mkdir(parents=True)
+        (folder / "in" / "f").write_bytes(b"x")
         for name, mode in (("d", 0o555), ("f", 0o444)):
             try:
-                os.setxattr(tmp_path / "in" / name, "user.x", b"y")
+                os.setxattr(folder / "in" / name, "user.x", b"y")
             except OSError as error:
                 raise SkippedError(f"no attributes here: {error.strerror}") from error
-            (tmp_path / "in" / name).chmod(mode)
-        os.utime(tmp_path / "in", ns=(1, 1_500_000_000_000_000_000))
-        data, wanted = image(tmp_path / "in"), take(tmp_path / "in")
-        problems = [text for _, text in extract(data, tmp_path / "out").problems]
-        ours = Result(0, problems, list(compare(wanted, take(tmp_path / "out")).differences))
+            (folder / "in" / name).chmod(mode)
+        os.utime(folder / "in", ns=(1, 1_500_000_000_000_000_000))
+        data, wanted = image(folder / "in"), take(folder / "in")
+        problems = [text for _, text in extract(data, folder / "out").problems]
+        ours = Result(0, problems, list(compare(wanted, take(folder / "out")).differences))
         return ours, {
-            name: by(command, data, tmp_path / name, wanted)
+            name: by(command, data, folder / name, wanted)
             for name, command in PROGRAMS.items()
             if shutil.which(command[0])
         }

@@ -2,11 +2,12 @@
 
 import os
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from apart import NOBODY, apart, open_to_all
+from apart import NOBODY, apart, reachable
 from archive_support import IS_ROOT, Recorder, directory, manifest, source_of, try_xattr
 from hostile_corpus import CORPUS, Case, device, member, patched
 
@@ -103,6 +104,13 @@ def check(target: Path, case: Case) -> None:
         assert (target / "innocent").read_bytes() == b"fine"
 
 
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A directory that other users can reach."""
+    with reachable() as path:
+        yield path
+
+
 @pytest.mark.parametrize("at_root", [True, False], ids=["whole fileset", "beneath it"])
 @pytest.mark.parametrize("case", CORPUS.values(), ids=CORPUS.keys())
 def test_nothing_beside_the_target_is_touched(tmp_path: Path, case: Case, at_root: bool) -> None:
@@ -124,17 +132,15 @@ def test_nor_under_other_policies(tmp_path: Path, options: ExtractOptions) -> No
         attack(tmp_path / str(number), case, options, at_root=False)
 
 
-def test_nor_by_a_user_without_rights(tmp_path: Path) -> None:
+def test_nor_by_a_user_without_rights(folder: Path) -> None:
     """The same holds for all of them where the product runs as a plain user."""
-    open_to_all(tmp_path)
-    tmp_path.chmod(0o777)
 
     def as_nobody() -> list[str]:
         done = []
         for number, (name, case) in enumerate(CORPUS.items()):
             if not case.root_only and case.prepare is None:
-                (tmp_path / str(number)).mkdir()
-                attack(tmp_path / str(number), case, ExtractOptions(), at_root=True)
+                (folder / str(number)).mkdir()
+                attack(folder / str(number), case, ExtractOptions(), at_root=True)
                 done.append(name)
         return done
 
@@ -148,10 +154,8 @@ PRIVILEGED = {
 }
 
 
-def test_attributes_that_need_a_right_are_told_without_it(tmp_path: Path) -> None:
+def test_attributes_that_need_a_right_are_told_without_it(folder: Path) -> None:
     """The file is restored, without them and without rights of another; each is named."""
-    open_to_all(tmp_path)
-    tmp_path.chmod(0o777)
     records = [record(b"SCHILY.xattr." + name.encode(), value) for name, value in PRIVILEGED.items()]
     records += [record(b"uid", b"0"), record(b"gid", b"0")]
     plain = member(b"f", b"0", b"x", b"", *records)
@@ -160,10 +164,10 @@ def test_attributes_that_need_a_right_are_told_without_it(tmp_path: Path) -> Non
 
     def as_nobody() -> tuple[list[str], list[str], int, int]:
         seen = Recorder()
-        with directory(tmp_path) as root:
+        with directory(folder) as root:
             Extractor(MemberReader(source_of(data)), [Target(b"/", root, b"")], seen).run()
-        status = (tmp_path / "f").stat()
-        attributes = [name for name in os.listxattr(tmp_path / "f") if name in PRIVILEGED]
+        status = (folder / "f").stat()
+        attributes = [name for name in os.listxattr(folder / "f") if name in PRIVILEGED]
         return [text for _, text in seen.problems], attributes, status.st_uid, status.st_mode & 0o7777
 
     told, attributes, owner, mode = apart(as_nobody, user=NOBODY)
