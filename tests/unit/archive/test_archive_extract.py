@@ -17,6 +17,7 @@ from archive_support import (
     source_of,
     try_xattr,
 )
+from flags_support import IMMUTABLE, flagged
 from hostile_corpus import member
 
 from appliance.archive.errors import TruncatedArchiveError
@@ -133,6 +134,18 @@ def test_a_link_that_cannot_be_made_costs_nothing(around: Path) -> None:
     result = extract(data, around / "target")
     assert result.problem_count == 2
     assert (around / "target" / "l").read_bytes() == b"old"
+
+
+def test_an_immutable_file_in_the_way_is_told_as_what_it_is(around: Path) -> None:
+    """It stays, and the words are those of the refusal."""
+    (around / "target" / "f").write_bytes(b"old")
+    (around / "target" / "d").mkdir()
+    with flagged(around / "target" / "f", IMMUTABLE), flagged(around / "target" / "d", IMMUTABLE):
+        data = member(b"f", b"0", b"new") + member(b"d/g", b"0", b"new") + END_OF_ARCHIVE
+        result = extract(data, around / "target")
+    told = "not restored: Operation not permitted"
+    assert result.problems == [(b"/f", told), (b"/d/g", told)]
+    assert (around / "target" / "f").read_bytes() == b"old"
 
 
 def test_a_full_directory_in_a_files_way_stays(around: Path) -> None:
