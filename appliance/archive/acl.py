@@ -20,6 +20,7 @@ _HEADER = struct.Struct("<I")
 _ENTRY = struct.Struct("<HHI")
 _NO_ID = 0xFFFFFFFF
 _ENTRIES_MAX = 65536 // _ENTRY.size  # an extended attribute holds 64 KiB (xattr(7))
+_TEXT_BYTES_MAX = _ENTRIES_MAX * 128  # no entry is longer, names of other programs' included
 
 _USER, _GROUP = 0x02, 0x08
 # tag of the kernel: (word in the text, whether an id follows)
@@ -71,6 +72,8 @@ def acl_from_text(text: bytes, offset: int) -> bytes:
     Raises `DamagedArchiveError` (at `offset`) for text that is none.  Entries are sorted as the kernel
     demands: by tag, then by id (fs/posix_acl.c, posix_acl_valid).
     """
+    if len(text) > _TEXT_BYTES_MAX:
+        raise DamagedArchiveError("an ACL with too many entries", offset)
     lines = [line for line in text.replace(b"\n", b",").split(b",") if line.strip()]
     if len(lines) > _ENTRIES_MAX:
         raise DamagedArchiveError("an ACL with too many entries", offset)

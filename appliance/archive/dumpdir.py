@@ -13,10 +13,13 @@ from typing import NamedTuple
 
 from appliance.archive.errors import DamagedArchiveError
 
-__all__ = ["DUMPDIR_BYTES_MAX", "MOVES_MAX", "Dumpdir", "encode_dumpdir", "parse_dumpdir"]
+__all__ = ["DUMPDIR_BYTES_MAX", "MOVES_MAX", "NAMES_MAX", "Dumpdir", "encode_dumpdir", "parse_dumpdir"]
 
 DUMPDIR_BYTES_MAX = 64 * 1024 * 1024
 """Two million names of thirty bytes.  It is read into memory, as the listing it was made of was."""
+
+NAMES_MAX = 2_000_000
+"""So that a list of the shortest names takes some 300 MB when it is read, and not 1.3 GB."""
 
 MOVES_MAX = 1000
 """Moves of one part: they come back to a DMA as variables.  What is moved beyond is saved whole again."""
@@ -50,6 +53,8 @@ def parse_dumpdir(body: bytes, offset: int) -> Dumpdir:
     """
     if not body.endswith(b"\0"):
         raise DamagedArchiveError("the list of a directory is cut off", offset)
+    if body.count(b"\0") > NAMES_MAX + 2 * MOVES_MAX + 2:
+        raise DamagedArchiveError("the list of a directory has too many names", offset)
     names: dict[bytes, bytes] = {}
     moves: list[tuple[bytes, bytes]] = []
     records = iter(body.rstrip(b"\0").split(b"\0") if body.strip(b"\0") else ())

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import functools
 import os
+import stat
 from collections.abc import Iterator, Sequence
 
 from appliance.archive.acl import DEFAULT_ATTRIBUTE
@@ -246,10 +247,9 @@ class Extractor:
         if existing is Existing.KEEP or (existing is Existing.NEWER and status.st_mtime_ns >= mtime_ns):
             self.result.kept += 1
             return False
-        try:
-            os.unlink(place.name, dir_fd=place.directory)
-        except (IsADirectoryError, PermissionError):
-            os.rmdir(place.name, dir_fd=place.directory)
+        # By what was seen: unlink(2) of a directory and of an immutable file may fail alike.
+        remove = os.rmdir if stat.S_ISDIR(status.st_mode) else os.unlink
+        remove(place.name, dir_fd=place.directory)
         return True
 
     def _directory(self, attributes: Attributes, path: bytes, destination: Destination) -> bool:

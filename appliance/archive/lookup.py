@@ -8,6 +8,8 @@ __all__ = ["SourceTable"]
 
 T = TypeVar("T")
 
+_SLASH = ord("/")
+
 
 class SourceTable(Generic[T]):
     """A table of (entry, source, value), asked for once a member.
@@ -22,6 +24,8 @@ class SourceTable(Generic[T]):
         self._items: dict[bytes, list[tuple[int, bytes, T]]] = defaultdict(list)
         for item in items:
             self._items[item[1]].append(item)
+        # Longest first.  A path may be a MiB of single letters: not every directory above it is looked up.
+        self._lengths = sorted({len(source) for source in self._items}, reverse=True)
         self._recursive = recursive
         # Neighbours in the stream share their directory, so one remembered look-up serves most of them.
         self._last: tuple[bytes, list[tuple[int, bytes, T]]] | None = None
@@ -47,14 +51,12 @@ class SourceTable(Generic[T]):
             return self._last[1]
         found: list[tuple[int, bytes, T]] = []
         seen: set[int] = set()
-        at = directory
-        while True:
-            items = self._items.get(at, [])
-            found.extend(item for item in items if item[0] not in seen)
-            seen.update(item[0] for item in items)
-            if not at:
-                break
-            at = at.rpartition(b"/")[0]
+        whole = len(directory)
+        for length in self._lengths:
+            if length == whole or not length or (length < whole and directory[length] == _SLASH):
+                items = self._items.get(directory[:length], [])
+                found.extend(item for item in items if item[0] not in seen)
+                seen.update(item[0] for item in items)
         self._last = directory, found
         self._last_found = [(source, value) for _, source, value in found]
         return found

@@ -109,8 +109,9 @@ class Member(NamedTuple):
         """The time of last modification, in nanoseconds since the epoch."""
         value = self.records.get(b"mtime")
         if value is None:
-            return parse_number(self.fields[MTIME], self.offset) * _NANOSECONDS
-        time_ns = parse_time(value, self.offset)
+            time_ns = parse_number(self.fields[MTIME], self.offset) * _NANOSECONDS
+        else:
+            time_ns = parse_time(value, self.offset)
         if abs(time_ns) >= _TIME_NS_MAX:
             raise DamagedArchiveError("mtime is out of range", self.offset)
         return time_ns

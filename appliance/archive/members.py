@@ -24,6 +24,16 @@ def member_name(path: bytes) -> bytes:
     return path[1:] or b"./"
 
 
+# What can only have happened since the directory was listed: files are opened with O_NOFOLLOW, others with
+# O_DIRECTORY.
+_WORDS = {
+    errno.ENOENT: "vanished before it was read",
+    errno.ESTALE: "vanished before it was read",
+    errno.ELOOP: "changed its type while it was read; not saved",
+    errno.ENOTDIR: "changed its type while it was read; not saved",
+}
+
+
 @dataclass
 class _Linked:
     """An inode of several names: its member, and how many names are still to come."""
@@ -84,8 +94,7 @@ class PartStream:
 
     def failed(self, path: bytes, error: OSError) -> None:
         """Report that something is left out because of `error`."""
-        vanished = error.errno in (errno.ENOENT, errno.ESTALE)
-        self.problem(path, "vanished before it was read" if vanished else f"not saved: {error.strerror}")
+        self.problem(path, _WORDS.get(error.errno or 0, f"not saved: {error.strerror}"))
 
     def add(
         self,
@@ -164,9 +173,10 @@ class PartStream:
         self._register(path, Kind.FILE, status, node, offset, offset)
         if extents is not None and len(extents) > EXTENTS_MAX:
             self.problem(path, f"has more than {EXTENTS_MAX} holes; the rest are saved as zeros")
-        if size:
+        if size and is_whole:
             after = os.fstat(descriptor)
-            if after.st_size > size or (after.st_size == size and after.st_mtime_ns != status.st_mtime_ns):
+            # It may also have shrunk, and lost nothing but a hole.
+            if after.st_size != size or after.st_mtime_ns != status.st_mtime_ns:
                 self.problem(path, "changed while it was read")
         return is_whole
 

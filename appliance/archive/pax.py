@@ -12,6 +12,7 @@ from appliance.archive.ustar import CHECKSUM_END, CHECKSUM_START, encode_header,
 
 __all__ = [
     "RECORDS_BYTES_MAX",
+    "RECORDS_MAX",
     "decode_keyword",
     "encode_keyword",
     "encode_time",
@@ -30,6 +31,10 @@ __all__ = [
 # An ext4 or XFS inode can carry more than 1 MiB of attributes, in values of at most 64 KiB each; this
 # leaves room for a hundred of the largest, and keeps a hostile header from filling the memory.
 RECORDS_BYTES_MAX = 8 * 1024 * 1024
+
+# Names of attributes take 64 KiB of an inode (xattr(7)) and seven bytes each; other records are few.
+# So that a hostile header of the shortest records fills no hundred MiB as a dictionary.
+RECORDS_MAX = 16 * 1024
 
 _NANOSECONDS = 1_000_000_000
 _FRACTION_DIGITS = 9
@@ -53,7 +58,7 @@ def _length(rest: int) -> int:
 def parse_records(body: bytes, offset: int) -> dict[bytes, bytes]:
     """Return the records of an extended header; the last one of a keyword wins, as POSIX says.
 
-    Raises `DamagedArchiveError` (at `offset`) on a record that breaks the form.
+    Raises `DamagedArchiveError` (at `offset`) on a record that breaks the form, and on too many.
     """
     records: dict[bytes, bytes] = {}
     position = 0
@@ -62,9 +67,11 @@ def parse_records(body: bytes, offset: int) -> dict[bytes, bytes]:
         digits = body[position:blank] if blank > 0 else b""
         end = position + int(digits) if digits.isdigit() else 0
         keyword, equals, value = body[blank + 1 : end - 1].partition(b"=")
-        if not blank < end <= len(body) or body[end - 1] != 0x0A or not equals:
+        if not position < blank < end <= len(body) or body[end - 1] != 0x0A or not equals:
             raise DamagedArchiveError("a pax record is malformed", offset)
         records[keyword] = value
+        if len(records) > RECORDS_MAX:
+            raise DamagedArchiveError("too many pax records", offset)
         position = end
     return records
 

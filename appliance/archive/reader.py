@@ -7,6 +7,7 @@ The reader never waits for more bytes than the next header or the data asked for
 connection delivers only what was requested, and reading ahead would hang.
 """
 
+import re
 from collections.abc import Callable, Iterator
 
 from appliance.archive.checksum import CHECKSUM_BYTES, Checksum, checksum
@@ -390,8 +391,12 @@ class MemberReader:
             if not 0 <= stored <= _SIZE_MAX:
                 raise DamagedArchiveError(f"a member of {stored} bytes", offset)
         size = stored
+        if b"GNU.sparse.map" in records or b"GNU.sparse.size" in records:
+            kind = Kind.UNKNOWN  # formats 0.0 and 0.1: what is stored is not the file
         if b"GNU.sparse.major" in records:
             name, size = _sparse(records, name, offset)
+        if max(len(name), len(link)) > LONG_NAME_BYTES_MAX:
+            raise DamagedArchiveError(f"a name of more than {LONG_NAME_BYTES_MAX} bytes", offset)
         self._body_left = stored
         self._data_left = stored + padding(stored)
         return Member(_plain(name), link, kind, size, stored, self._data_left, offset, raw, records, fields)
@@ -409,9 +414,12 @@ def _sparse(records: dict[bytes, bytes], name: bytes, offset: int) -> tuple[byte
     return records.get(b"GNU.sparse.name", name), real_size
 
 
+_HERE = re.compile(rb"(?:\./+)*+")
+
+
 def _plain(name: bytes) -> bytes:
     """Return a member's name without leading "./", leading and trailing slashes."""
-    while name.startswith(b"./"):
-        name = name[2:].lstrip(b"/")
+    if name.startswith(b"./"):
+        name = name[_HERE.match(name).end() :]  # type: ignore[union-attr]  # it matches an empty string, too
     name = name.strip(b"/")
     return b"" if name == b"." else name

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from appliance.archive.attributes import attribute_records
 from appliance.archive.beneath import DIRECTORY_FLAGS, open_directory, split_path
 from appliance.archive.changes import Changes, Look, dumpdir_of
-from appliance.archive.dumpdir import DIRECTORY, DUMPDIR_BYTES_MAX, Dumpdir, encode_dumpdir
+from appliance.archive.dumpdir import DIRECTORY, DUMPDIR_BYTES_MAX, NAMES_MAX, Dumpdir, encode_dumpdir
 from appliance.archive.encode import MemberEncoder
 from appliance.archive.errors import ArchiveUsageError, StartNotFoundError, StoppedError
 from appliance.archive.kinds import FLAG_OF_KIND, Kind, kind_of_mode
@@ -371,8 +371,9 @@ class _Walk:
         moves = self._moves() if level.path == self._start else ()
         others = (other.name for other in pending.others)
         junctions = self._lister.junctions(level.path)
-        body = encode_dumpdir(dumpdir_of(level.look, pending.below, others, junctions, moves))
-        if len(body) <= DUMPDIR_BYTES_MAX:
+        dumpdir = dumpdir_of(level.look, pending.below, others, junctions, moves)
+        body = encode_dumpdir(dumpdir)
+        if len(body) <= DUMPDIR_BYTES_MAX and len(dumpdir.names) <= NAMES_MAX:
             return body
         self.members.problem(level.path, "holds too many names; a restore does not remove deleted ones")
         return None

@@ -84,6 +84,17 @@ def test_member_headers_come_back(name: bytes, link: bytes, time_ns: int, uid: i
     assert member.image_offset == 512
 
 
+@pytest.mark.parametrize("size", [2**33 - 1, 2**33, 2**33 + 1, 2**43])
+def test_sizes_beyond_the_octal_field(size: int) -> None:
+    """What eleven octal digits cannot say, 8 GiB and more, comes back from a record."""
+    status = os.stat_result((0o100644, 1, 1, 1, 0, 0, 0, 0, 0, 0), {"st_mtime_ns": 5})
+    headers = MemberEncoder("job").encode(512, b"f", b"0", status, size=size)
+    member = MemberReader(source_of(headers)).next()
+    assert isinstance(member, Member)
+    assert (member.size, member.stored, member.data_length) == (size, size, size + -size % 512)
+    assert (b"size" in member.records) == (size >= 2**33)
+
+
 @given(st.binary(min_size=512, max_size=512))
 def test_a_garbage_block_is_refused(block: bytes) -> None:
     """Only a block with a right checksum is a header; anything else is named damaged, with its offset."""
