@@ -14,9 +14,8 @@ import stat
 from collections.abc import Iterator, Sequence
 
 from appliance.archive.acl import DEFAULT_ATTRIBUTE
-from appliance.archive.dumpdir import DUMPDIR_BYTES_MAX, Dumpdir, parse_dumpdir
 from appliance.archive.errors import ArchiveUsageError, DamagedArchiveError, TruncatedArchiveError
-from appliance.archive.follow import Follower
+from appliance.archive.follow import Follower, read_dumpdir
 from appliance.archive.frame import parse_global_header
 from appliance.archive.index import parse_index
 from appliance.archive.kinds import Kind
@@ -187,7 +186,8 @@ class Extractor:
             if member.kind is Kind.FILE:
                 done = self._file(member, attributes, path, destinations)
             else:
-                dumpdir = self._dumpdir(member)
+                follows = self._options.incremental and member.is_dumpdir
+                dumpdir = read_dumpdir(self._reader, member) if follows else None
                 done = sum(self._other(member, attributes, path, place) for place in destinations)
                 if dumpdir is not None:
                     self._bequest = (-1, [], False)  # of a directory that may move now
@@ -216,14 +216,6 @@ class Extractor:
         except _MEMBER_ERRORS as error:
             self._problem(path, _explain(error), [destination])
             return False
-
-    def _dumpdir(self, member: Member) -> Dumpdir | None:
-        """The list of a directory, if there is one and it is to be followed."""
-        if not (self._options.incremental and member.is_dumpdir):
-            return None
-        if member.stored > DUMPDIR_BYTES_MAX:
-            raise DamagedArchiveError(f"a directory's list of {member.stored} bytes", member.offset)
-        return parse_dumpdir(b"".join(bytes(view) for view in self._reader.data()), member.offset)
 
     def _inherits(self, place: _Place) -> bool:
         """Whether new names in a place's directory get an ACL by default (acl(5))."""

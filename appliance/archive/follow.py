@@ -3,13 +3,26 @@
 import os
 from collections.abc import Callable, Sequence
 
-from appliance.archive.dumpdir import Dumpdir
-from appliance.archive.errors import ArchiveUsageError
+from appliance.archive.dumpdir import DUMPDIR_BYTES_MAX, Dumpdir, parse_dumpdir
+from appliance.archive.errors import ArchiveUsageError, DamagedArchiveError
+from appliance.archive.member import Member
+from appliance.archive.reader import MemberReader
 from appliance.archive.removal import purge
 from appliance.archive.targets import Destination, Targets, relative_name
 from appliance.archive.tree import Trees
 
-__all__ = ["Follower"]
+__all__ = ["Follower", "read_dumpdir"]
+
+
+def read_dumpdir(reader: MemberReader, member: Member) -> Dumpdir:
+    """Return the list of a directory, the member that `reader` returned last.
+
+    Raises `DamagedArchiveError` if it is malformed, or longer than a writer makes it.
+    """
+    if member.stored > DUMPDIR_BYTES_MAX:
+        raise DamagedArchiveError(f"a directory's list of {member.stored} bytes", member.offset)
+    return parse_dumpdir(b"".join(bytes(view) for view in reader.data()), member.offset)
+
 
 Problem = Callable[[bytes, str, Sequence[Destination]], object]
 

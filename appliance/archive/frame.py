@@ -48,17 +48,22 @@ COMMENT_BYTES_MAX = 512 * 1024
 TRAILER_BYTES_MIN = 64 * 1024
 
 _PRODUCT = "spanreel"
+_TOKEN_END = 2**64 - 1
 _NAME_BYTES = 100  # of a header's name field
 _JSON_ROOM = COMMENT_BYTES_MAX - 4096  # what the parts of one comment take; the rest is its frame
 
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What the global header says: format version, job, and the global path the backup was made of."""
+    """What the global header says: format version, job, and the global path the backup was made of.
+
+    `dump_date` is the token under which file servers may know the backup as a base, if any.
+    """
 
     version: int
     job: str
     root: bytes
+    dump_date: int | None = None
 
 
 @dataclass(frozen=True)
@@ -124,9 +129,10 @@ def is_exact(raw: bytes, records: dict[bytes, bytes], offset: int) -> bool:
     )
 
 
-def global_header(job: str, root: bytes) -> bytes:
+def global_header(job: str, root: bytes, dump_date: int | None = None) -> bytes:
     """Return the first bytes of an image of the backup of global path `root`."""
-    return comment("image", job, 0, _path_fields("root", root))
+    token = {} if dump_date is None else {"dump_date": dump_date}
+    return comment("image", job, 0, {**_path_fields("root", root), **token})
 
 
 def _groups(parts: Sequence[PartSummary]) -> list[list[dict[str, Any]]]:
@@ -202,7 +208,9 @@ def parse_global_header(records: dict[bytes, bytes], offset: int = 0) -> ImageHe
         raise DamagedArchiveError("the header of the image does not match its checksum", offset)
     try:
         root = base64.b64decode(document["root_base64"], validate=True)
-        return ImageHeader(FORMAT_VERSION, str(document["job"]), root)
+        token = document.get("dump_date")
+        dump_date = token if isinstance(token, int) and 0 < token < _TOKEN_END else None
+        return ImageHeader(FORMAT_VERSION, str(document["job"]), root, dump_date)
     except (KeyError, TypeError, ValueError, binascii.Error):
         raise DamagedArchiveError("the global header is malformed", offset) from None
 

@@ -6,13 +6,16 @@ in it, and what is lost is known by its path: from the index, which is also what
 possible.  Memory is bounded: an index follows every few thousand members.
 """
 
+import contextlib
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import NamedTuple, Protocol
 
+from appliance.archive.dumpdir import Dumpdir
 from appliance.archive.errors import DamagedArchiveError, TruncatedArchiveError
+from appliance.archive.follow import read_dumpdir
 from appliance.archive.frame import ImageHeader, PartSummary, is_exact, parse_global_header, parse_trailer
 from appliance.archive.index import Index, IndexEntry, parse_index
 from appliance.archive.kinds import Kind
@@ -41,6 +44,9 @@ class VerifyObserver(Protocol):
 
     def unlisted(self, member: Member, /) -> None:
         """A member whose index is lost: its headers can be read, its data cannot be checked."""
+
+    def directory(self, path: bytes, dumpdir: Dumpdir, /) -> None:
+        """The list of a directory in an incremental image; damage to it shows later, by its checksum."""
 
     def problem(self, path: bytes, text: str, /) -> None:
         """Damage.  An empty path: of what stands between the files."""
@@ -149,6 +155,9 @@ class Verifier:
 
     def _member(self, member: Member) -> None:
         path = b"/" + member.name
+        if member.is_dumpdir:
+            with contextlib.suppress(DamagedArchiveError):
+                self._observer.directory(path, read_dumpdir(self._reader, member))
         try:
             checksum = self._reader.checksum()
         except TruncatedArchiveError:

@@ -248,7 +248,7 @@ class Writing(Operation):
             (b"UPDATE", b"y"),
             *self._wanted.variables(),
         ]
-        if self._base is not None and self._base.token is not None:
+        if self._base is not None:
             values.append((levels.BASE_DATE, self._base.token))
         media.set_environment(self._catalogue, self._image, values)
         if self._base is not None:

@@ -208,12 +208,16 @@ class HistoryWriter:
         if isinstance(body, m.FhAddFilePost):
             batch.extend(rows_of(self._image, body))
             return len(batch)
+        nodes = self._node_form(catalogue)
+        if isinstance(body, m.FhAddDirPost):
+            return len(batch) + nodes.add_dirs(body)
+        assert isinstance(body, m.FhAddNodePost), "events.py hands on history only"
+        return len(batch) + nodes.add_nodes(body)
+
+    def _node_form(self, catalogue: Catalogue) -> NodeForm:
         if self._nodes is None:
             self._nodes = NodeForm(catalogue, self._image, is_incremental=self._is_incremental)
-        if isinstance(body, m.FhAddDirPost):
-            return len(batch) + self._nodes.add_dirs(body)
-        assert isinstance(body, m.FhAddNodePost), "events.py hands on history only"
-        return len(batch) + self._nodes.add_nodes(body)
+        return self._nodes
 
     def _take_plain(self, catalogue: Catalogue, post: Received, batch: list[Row]) -> bool:
         """Take a post as servers on UNIX send it; false if it is another one, or broken."""
@@ -227,9 +231,7 @@ class HistoryWriter:
         nodes = node_entries(post.raw) if post.code == _ADD_NODE else None
         if dirs is None and nodes is None:
             return False
-        if self._nodes is None:
-            self._nodes = NodeForm(catalogue, self._image)
-        self._nodes.add(dirs or (), nodes or ())
+        self._node_form(catalogue).add(dirs or (), nodes or ())
         return True
 
     def _tell_once(self, text: str) -> None:

@@ -28,25 +28,27 @@ GOOD: Final = (Status.COMPLETE, Status.PROBLEMS)
 
 @dataclass(frozen=True)
 class Base:
-    """The image that an incremental backup of its root is based on; `token` None if its server gave none."""
+    """The image that an incremental backup of its root is based on, and the token of it that servers know."""
 
     image: Image
-    token: bytes | None
+    token: bytes
 
 
 def choose(catalogue: Catalogue, root: bytes, level: int | None) -> Base | None:
     """The base of a backup of `root`: the latest of a lower level, or of any level if `level` is None.
 
-    None for level 0.  Raises ConfigurationError where the catalogue holds none that is whole.
+    None for level 0.  Raises ConfigurationError where the catalogue holds none that is whole, and of which
+    its server returned a token: a server that chose by level might choose another one than we.
     """
     if level == 0:
         return None
     marks = ", ".join("?" * len(GOOD))
     row = catalogue.connection.execute(
-        "SELECT image.id FROM image JOIN job ON job.id = image.job"  # noqa: S608  (only marks)
+        "SELECT image.id, value FROM image JOIN job ON job.id = image.job"  # noqa: S608  (only marks)
+        " JOIN environment ON environment.image = image.id AND environment.name = ?"
         f" WHERE image.root = ? AND job.status IN ({marks})"
         " AND image.length IS NOT NULL AND (? IS NULL OR image.level < ?) ORDER BY image.id DESC LIMIT 1",
-        (root, *(status.value for status in GOOD), level, level),
+        (DUMP_DATE, root, *(status.value for status in GOOD), level, level),
     ).fetchone()
     if row is None:
         which = "" if level is None else f" of a level below {level}"
@@ -54,8 +56,7 @@ def choose(catalogue: Catalogue, root: bytes, level: int | None) -> Base | None:
             f"there is no complete backup{which} of {show_path(root)}: `spanreel backup {show_path(root)}` "
             "makes one, of level 0"
         )
-    image = media.image(catalogue, row["id"])
-    return Base(image, dict(media.environment(catalogue, image)).get(DUMP_DATE))
+    return Base(media.image(catalogue, row["id"]), row["value"])
 
 
 def parse_moved(values: Sequence[bytes]) -> list[tuple[bytes, bytes]]:

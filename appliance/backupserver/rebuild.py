@@ -157,6 +157,8 @@ class _Rebuild:
         is_whole = examined.complete and not missing
         if is_whole:
             media.end_image(self._catalogue, image, examined.bytes)
+        if examined.header is not None and examined.header.dump_date is not None:
+            rebuildrows.enter_token(self._catalogue, image, examined.header.dump_date)
         last = segments[-1]
         if last.length == UNKNOWN_LENGTH:
             rebuildrows.end_segment(self._catalogue, image, last.number, max(0, examined.bytes - last.start))
@@ -195,7 +197,7 @@ class _Rebuild:
         def consume(readinto: ReadInto) -> Examined:
             try:
                 examined = Verifier(readinto, rows).run()
-                rows.flush()
+                rows.finish()
             finally:
                 rows.close()
             return examined

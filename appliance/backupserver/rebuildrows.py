@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from datetime import datetime
 
-from appliance.backupserver import media, process
+from appliance.backupserver import levels, media, process
 from appliance.backupserver.backup import BUTYPE, HISTORY_FORMS
 from appliance.backupserver.catalogue import REAPED, Catalogue
 from appliance.backupserver.imagestream import UNKNOWN_LENGTH
@@ -105,13 +105,20 @@ def enter_image(catalogue: Catalogue, job: int, header: Header) -> Image:
     with catalogue.transaction() as connection:
         connection.execute("DELETE FROM image WHERE uuid = ?", (header.image,))
         cursor = connection.execute(
-            "INSERT INTO image (job, number, uuid, root, record_size) VALUES (?, ?, ?, ?, ?)",
-            (job, header.image_number, header.image, header.root, header.record_size),
+            "INSERT INTO image (job, number, uuid, root, record_size, level, base)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                job,
+                header.image_number,
+                header.image,
+                header.root,
+                header.record_size,
+                header.level,
+                header.base or None,
+            ),
         )
     assert cursor.lastrowid is not None
-    image = Image(
-        cursor.lastrowid, job, header.image_number, header.image, header.root, header.record_size, None
-    )
+    image = media.image(catalogue, cursor.lastrowid)
     values = [
         (b"FILESYSTEM", header.root),
         (b"TYPE", BUTYPE),
@@ -120,6 +127,12 @@ def enter_image(catalogue: Catalogue, job: int, header: Header) -> Image:
     ]
     media.set_environment(catalogue, image, values)
     return image
+
+
+def enter_token(catalogue: Catalogue, image: Image, token: int) -> None:
+    """Enter under which token file servers may know the backup as a base."""
+    values = [*media.environment(catalogue, image), (levels.DUMP_DATE, b"%d" % token)]
+    media.set_environment(catalogue, image, values)
 
 
 def enter_segments(catalogue: Catalogue, image: Image, segments: Sequence[Segment]) -> None:

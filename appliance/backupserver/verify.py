@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from appliance.archive.dumpdir import Dumpdir
 from appliance.archive.index import IndexEntry
 from appliance.archive.member import Member
 from appliance.archive.verify import Examined, Verifier
@@ -96,6 +97,9 @@ class _Findings:
     def unlisted(self, member: Member, /) -> None:
         """A file that nothing vouches for."""
         self._result.unchecked += self._wanted(b"/" + member.name)
+
+    def directory(self, path: bytes, dumpdir: Dumpdir, /) -> None:
+        """Its checksum says whether it is whole."""
 
     def problem(self, path: bytes, text: str, /) -> None:
         """Damage: of what was asked for, or of what holds the image together."""

@@ -139,7 +139,8 @@ class BackupJob(Job):
     # What the entry server feeds itself.
 
     def _write_start(self, sink: Callable[[bytes | memoryview], object]) -> None:
-        sink(global_header(self.context.name, self._root))
+        header = global_header(self.context.name, self._root, self.base.token)
+        sink(header)
         now = int(time.time())
         nodes = self._skeleton.nodes(None)
         attributes = [
@@ -152,7 +153,7 @@ class BackupJob(Job):
             history,
             job=self.context.name,
             backup_root=self._root,
-            stream_offset=len(global_header(self.context.name, self._root)),
+            stream_offset=len(header),
             nodes=nodes,
             is_incremental=self._order.increment.is_incremental,
         )

@@ -9,6 +9,7 @@ from hostile_corpus import CORPUS, patched
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from appliance.archive.dumpdir import Dumpdir
 from appliance.archive.errors import DamagedArchiveError
 from appliance.archive.extract import Extractor
 from appliance.archive.kinds import KIND_OF_FLAG
@@ -47,6 +48,9 @@ class Silent:
 
     def entry(self, entry: object, is_whole: bool, /) -> None:
         """A line of an index."""
+
+    def directory(self, path: bytes, dumpdir: Dumpdir, /) -> None:
+        """Not looked at."""
 
     def unlisted(self, member: Member, /) -> None:
         """A member whose index is lost."""

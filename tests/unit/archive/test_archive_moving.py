@@ -14,6 +14,7 @@ from apart import NOBODY, SkippedError, apart, bind, enter_namespace, mount, rea
 from archive_support import Recorder, directory, extract, make_socket, part, source_of
 
 from appliance.archive import writer
+from appliance.archive.dumpdir import Dumpdir
 from appliance.archive.frame import END_OF_ARCHIVE, PartSummary, global_header, trailer
 from appliance.archive.index import IndexEntry
 from appliance.archive.member import Member
@@ -32,6 +33,9 @@ class Silent:
 
     def entry(self, entry: IndexEntry, is_whole: bool, /) -> None:
         """A line of an index."""
+
+    def directory(self, path: bytes, dumpdir: Dumpdir, /) -> None:
+        """Not looked at."""
 
     def unlisted(self, member: Member, /) -> None:
         """A member whose index is lost."""

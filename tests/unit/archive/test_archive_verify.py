@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from archive_support import image, make_tree, source_of
 
+from appliance.archive.dumpdir import Dumpdir
 from appliance.archive.frame import END_OF_ARCHIVE, PartSummary, comment, global_header, trailer
 from appliance.archive.index import IndexEntry, parse_index
 from appliance.archive.member import GlobalHeader, Member
@@ -27,6 +28,9 @@ class Findings:
 
     def entry(self, entry: IndexEntry, is_whole: bool) -> None:
         (self.whole if is_whole else self.damaged).append(entry.path)
+
+    def directory(self, path: bytes, dumpdir: Dumpdir, /) -> None:
+        """Not looked at."""
 
     def unlisted(self, member: Member) -> None:
         self.unlisted_names.append(b"/" + member.name)
