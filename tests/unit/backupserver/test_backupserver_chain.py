@@ -11,9 +11,11 @@ from backupserver_support import received
 
 from appliance.archive import treestate
 from appliance.archive.outcome import Existing, ExtractOptions
+from appliance.archive.verify import Verifier
 from appliance.backupserver import history, jobs, media, nlist
-from appliance.backupserver.catalogue import Catalogue
+from appliance.backupserver.catalogue import Catalogue, open_catalogue
 from appliance.backupserver.chain import Chain
+from appliance.backupserver.indexrows import IndexRows
 from appliance.backupserver.jobs import Job
 from appliance.backupserver.media import Image
 from appliance.fileserver.environment import HistoryForm
@@ -144,3 +146,33 @@ def test_every_day_is_listed_and_restored(days: Days, tmp_path: Path, seed: int)
             days.restore(day, to, overwrites=overwrites)
             same = dict if overwrites else without_directory_times
             assert same(snapshot(to)) == same(tree)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_rebuilt_catalogue_knows_every_day(days: Days, tmp_path: Path, seed: int) -> None:
+    """What a lost catalogue knew of unchanged names and of moves comes back from the images themselves."""
+    random = Random(seed)
+    for _ in range(DAYS):
+        days.save()
+        for _ in range(random.randrange(1, 10)):
+            change(days.root, random)
+    with open_catalogue(tmp_path / "rebuilt.sqlite") as rebuilt:
+        base: str | None = None
+        for level, (data, tree) in enumerate(zip(days.archive.images, days.trees, strict=True)):
+            job = jobs.create(rebuilt, [b"/"], "fs1", level)
+            image = media.add_image(rebuilt, job, 1, b"/", 1024, level=level, base=base)
+            base = image.uuid
+            rows = IndexRows(rebuilt.path, image)
+            Verifier(archive_support.source_of(data), rows).run()
+            rows.finish()
+            rows.close()
+            chain, before = Chain(rebuilt, image), Chain(days.catalogue, days.images[level])
+            top = chain.find(b"/")
+            assert top is not None
+            found = {entry.path: entry.offset for entry in chain.list(b"/", top, recursive=True)}
+            assert {path[1:].decode() for path in found} == set(tree)
+            for path in found:
+                known, again = before.find(path), chain.find(path)
+                assert known is not None
+                assert again is not None
+                assert (again.depth, again.path) == (known.depth, known.path)
