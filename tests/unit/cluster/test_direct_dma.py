@@ -183,7 +183,7 @@ def test_a_file_that_spans_cartridges(site: Site) -> None:
 def test_links_whose_data_is_elsewhere_come_by_a_second_pass(site: Site) -> None:
     """A directory whose files are names of files outside it: whole, without a problem, and read by places."""
     result = site.restore(b"/b/e", to=b"/to")
-    assert (result.status, result.problems, len(result.names)) == (Status.COMPLETE, 0, 1)
+    assert (result.status, result.problems, len(result.targets)) == (Status.COMPLETE, 0, 1)
     there = site.top("fs1", "to") / "e"
     assert (there / "link").read_text() == "small of fs2"
     assert (there / "link").samefile(there / "other")
@@ -208,4 +208,4 @@ def test_a_link_that_fails_in_the_second_pass_fails_its_directory(site: Site) ->
     (blocked / "full").mkdir(parents=True)
     result = site.restore(b"/b/e")
     assert result.status is Status.PROBLEMS
-    assert [status for _, status in result.names] == [RecoveryStatus.FAILED_IO_ERROR]
+    assert list(result.targets.values()) == [RecoveryStatus.FAILED_IO_ERROR]

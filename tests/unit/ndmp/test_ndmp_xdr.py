@@ -114,11 +114,16 @@ def test_what_is_written_is_read_back(body: Struct) -> None:
 
 @given(MESSAGES.flatmap(structures), st.data())
 def test_a_cut_message_is_the_peers_fault(body: Struct, draw: st.DataObject) -> None:
-    """A message cut short anywhere raises XdrError, and so does one with a byte too many."""
+    """A message cut short anywhere raises XdrError, and so does one with a byte too many.
+
+    But an echo without its number is an echo of the class's version 1.
+    """
     data = body.to_bytes()
+    shortest = len(data) - 4 if getattr(body, "echo_short", None) is not None else None
     if data:
+        cut = draw.draw(st.integers(0, len(data) - 1).filter(lambda length: length != shortest))
         with pytest.raises(XdrError):
-            type(body).from_bytes(data[: draw.draw(st.integers(0, len(data) - 1))])
+            type(body).from_bytes(data[:cut])
     with pytest.raises(XdrError):
         type(body).from_bytes(data + b"\0")
 
