@@ -15,6 +15,7 @@ import hashlib
 import re
 import shutil
 import threading
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -83,9 +84,11 @@ class Dumps:
                     return True
         return False
 
-    def drop_fileset(self, fileset: str) -> None:
-        """Forget a part that does not belong to this file server any more."""
-        shutil.rmtree(self._folder / fileset, ignore_errors=True)
+    def keep_only(self, filesets: Collection[str]) -> None:
+        """Forget parts that do not belong to this file server any more."""
+        for folder in self._folder.glob("*"):
+            if folder.name not in filesets:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _prune(self, folder: Path) -> None:
         dumps = [dump for dump, kind in self._files(folder) if kind == "state"]

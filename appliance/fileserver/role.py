@@ -19,6 +19,7 @@ from appliance.fileserver.environment import DUMP, TAR, HistoryForm
 from appliance.fileserver.gns_service import GnsService
 from appliance.fileserver.owner import OwnerService
 from appliance.gns.client import pull
+from appliance.gns.map import GnsMap
 from appliance.gns.service import MapService
 from appliance.ndmp.enums import ButypeAttr
 from appliance.ndmp.messages import ButypeInfo, FsInfo
@@ -96,6 +97,7 @@ class FileServerRole:
                 sessions_max=cluster.sessions_max,
             )
         )
+        self._maps.subscribe(self._forget_lost_parts)
         if self._config.section(FileServer).nfs:
             from appliance.gns.nfs import Projection
 
@@ -147,6 +149,11 @@ class FileServerRole:
         )
         session.add(GnsService(self._maps))
         session.add(DumpService(self._dumps, self._maps, session.log))
+
+    def _forget_lost_parts(self, gns: GnsMap) -> None:
+        """What is known of a part that is another's now is no base any more: that one saves it whole."""
+        own = self._config.node.name
+        self._dumps.keep_only({part.fileset for part in gns.junctions if part.owner == own})
 
     def _keep_pulling(self) -> None:
         reachable = True
