@@ -59,5 +59,5 @@ def table(runs: Sequence[Run]) -> str:
             f"{tree:<7} {run.what:<7} {run.contestant:<10} {run.wall:>7.2f} {net(chosen, run):>7.2f}"
             f" {ratio:>7} {run.cpu:>6.2f}  {name[:8]:<8} {peak:>4.0f} MiB"
         )
-    lines.append("stream: net/tar is the ratio to the file server's stream without the connection server")
+    lines.append("stream: net/tar is the ratio to the stream without the connection server")
     return "\n".join(lines)
