@@ -19,9 +19,6 @@ from tape.transport import Transport
 
 __all__ = ["main", "run"]
 
-# Needs a cartridge whose tab is set, which all others cannot use.
-_BY_HAND = frozenset({"check_write_protected"})
-
 
 def run(transport: Transport, cannot: Mapping[Cannot, str], *, overwrite: bool) -> dict[str, tuple[str, str]]:
     """Make the checks that fit a device; name -> passed, failed or skipped, and why.
@@ -34,9 +31,7 @@ def run(transport: Transport, cannot: Mapping[Cannot, str], *, overwrite: bool) 
     checks = {DeviceKind.DRIVE: DRIVE_CHECKS, DeviceKind.CHANGER: CHANGER_CHECKS}.get(kind, ())
     found = {}
     for check in checks:
-        if check.__name__ in _BY_HAND:
-            found[check.__name__] = ("skipped", "needs a write-protected cartridge")
-        elif kind is DeviceKind.DRIVE and check is not check_drive_identity and not overwrite:
+        if kind is DeviceKind.DRIVE and check is not check_drive_identity and not overwrite:
             found[check.__name__] = ("skipped", "overwrites the cartridge: say --overwrite")
         else:
             found[check.__name__] = _outcome(check, transport, cannot)

@@ -260,9 +260,8 @@ def test_the_runner_tells_of_each_check(library: LibraryModel, capsys: pytest.Ca
     assert f"{CHANGER}  passed   check_move_and_back" in out
     assert main(["--kind", "model", "--overwrite", DRIVE], library.transport) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line for line in lines if "passed" not in line] == [
-        f"{DRIVE}  skipped  check_write_protected  needs a write-protected cartridge"
-    ]
+    assert [line for line in lines if "passed" not in line] == []
+    assert len(lines) == len(DRIVE_CHECKS)
     assert main(["--kind", "tgt", "--overwrite", DRIVE], library.transport) == 0
     assert "skipped  check_locate  cannot LOCATE: 05/20/00" in capsys.readouterr().out
 
