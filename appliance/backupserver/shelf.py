@@ -162,8 +162,8 @@ class Shelf:
         kept = min(length, (records - left) * image.record_size)
         media.end_segment(self._catalogue, image, segment.number, kept)
         self._note(
-            f"{segment.barcode}: writing failed behind tape file {segment.file}, of which {kept} bytes are there: "
-            "it takes no more"
+            f"{segment.barcode}: writing failed behind tape file {segment.file}, of which {kept} bytes are "
+            "there: it takes no more"
         )
         return kept
 
