@@ -76,7 +76,7 @@ class DeviceHold:
         """Open the mode that does not rewind at the end."""
         node = st.replace("/st", "/nst")
         descriptor = self._open(
-            node, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, f"has {node} open (driver st)"
+            node, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, f"program has {node} open (driver st)"
         )
         if descriptor is not None:
             self._descriptors.append(descriptor)

@@ -53,6 +53,8 @@ def choose(
             refused[barcode] = f"is in use by {leased[barcode]}"
         elif medium is None:
             new_ones.append(barcode)
+        elif medium.fault:
+            refused[barcode] = f"takes no more: {medium.fault}"
         elif medium.state is MediumState.FULL:
             refused[barcode] = "is full"
         else:

@@ -30,7 +30,7 @@ class Medium:
     """A cartridge that we labelled.
 
     `last_file` is the last tape file known to end with a mark; `unfinished` the data file of a segment
-    whose writer died, behind which nothing is known.
+    whose writer died, behind which nothing is known; `fault` is why it was given up, empty if it was not.
     """
 
     barcode: str
@@ -39,6 +39,7 @@ class Medium:
     state: MediumState
     last_file: int
     unfinished: int | None = None
+    fault: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ def _medium(row: sqlite3.Row) -> Medium:
         MediumState(row["state"]),
         row["last_file"],
         row["unfinished"],
+        row["fault"],
     )
 
 
@@ -106,6 +108,15 @@ def set_full(catalogue: Catalogue, barcode: str) -> None:
     """A cartridge takes no more."""
     with catalogue.transaction() as connection:
         connection.execute("UPDATE medium SET state = ? WHERE barcode = ?", (MediumState.FULL.value, barcode))
+
+
+def set_damaged(catalogue: Catalogue, barcode: str, fault: str) -> None:
+    """A cartridge failed: it takes no more, and this is why."""
+    with catalogue.transaction() as connection:
+        connection.execute(
+            "UPDATE medium SET state = ?, fault = ? WHERE barcode = ?",
+            (MediumState.FULL.value, fault, barcode),
+        )
 
 
 def settle_unfinished(catalogue: Catalogue, barcode: str, last_file: int) -> None:

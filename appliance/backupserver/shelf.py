@@ -118,10 +118,12 @@ class Shelf:
         self._note(f"{self.tape.barcode} cannot be written: it takes no more")
         self._unwritable += 1
         is_last = self._unwritable >= UNWRITABLE_MAX
+        barcode = self.tape.barcode
         try:
             self.set_full()
         except ReplyError:
             is_last = True
+        media.set_damaged(self._catalogue, barcode, f"a header could not be written, {now_text()}")
         if is_last:
             raise JobError(
                 f"drive {self.tape.serial} cannot write to one cartridge after the other: clean it"
@@ -153,14 +155,15 @@ class Shelf:
 
         At most `length`, counted by spacing over the records.  The cartridge takes no more.
         """
-        media.set_full(self._catalogue, segment.barcode)
+        fault = f"writing failed behind tape file {segment.file}, {now_text()}"
+        media.set_damaged(self._catalogue, segment.barcode, fault)
         records = -(-length // image.record_size)
         left = self.tape.skip_records(records) if self.tape.go_to_file(segment.file) else records
         kept = min(length, (records - left) * image.record_size)
         media.end_segment(self._catalogue, image, segment.number, kept)
         self._note(
-            f"{segment.barcode} is damaged behind tape file {segment.file}, of which {kept} bytes are there: "
-            "it takes no more"
+            f"{segment.barcode}: writing failed behind tape file {segment.file}, of which {kept} bytes are "
+            "there: it takes no more"
         )
         return kept
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any, TypeVar
 
+from appliance.mediaserver.leftovers import Leftovers
 from appliance.mediaserver.libraries import Library, Unit, Whereabouts
 from appliance.ndmp.enums import ErrorCode, TapeFlag, TapeOpenMode
 from appliance.ndmp.errors import RefusalError
@@ -87,6 +88,7 @@ class OpenDrive:
         self._moves = unit.moves
         self._reserved = False
         self._checked_size = 0
+        self._leftovers = Leftovers()
         self._protected = False
         self._verified = False
         self._unmarked = False
@@ -185,6 +187,7 @@ class OpenDrive:
         """Give the path up, noting where the tape stands; never fails."""
         with self.lock:
             self._remember()
+            self._leftovers.undo(self._transport)
             if self._reserved:
                 with contextlib.suppress(TapeError):
                     self._drive.release()
@@ -431,6 +434,7 @@ class OpenDrive:
             done = self._transport.execute(
                 cdb, data_out=data_out, data_in_length=data_in_length, timeout_s=timeout_s
             )
+            self._leftovers.note(cdb, done)
             told = Sense.parse(done.sense).key == SenseKey.UNIT_ATTENTION
             if told or not harmless:
                 self._stand_at(None, None)

@@ -15,6 +15,7 @@ import structlog
 
 from appliance.mediaserver import cdb
 from appliance.mediaserver.answers import Reporter, Tell, nobody
+from appliance.mediaserver.leftovers import Leftovers
 from appliance.mediaserver.libraries import Libraries, Library, Unit
 from appliance.mediaserver.moves import moves_of, permitted
 from appliance.ndmp import messages as m
@@ -37,6 +38,7 @@ class ScsiService:
         self.log = log or structlog.get_logger()
         self._reporter = Reporter(self.log, tell)
         self._libraries = libraries
+        self._leftovers = Leftovers()
         self._open_changer: tuple[Library, Unit, Transport] | None = None
         self.has_other_device: Callable[[], bool] = lambda: False
 
@@ -66,7 +68,8 @@ class ScsiService:
         """End of the session: give the changer back."""
         opened, self._open_changer = self._open_changer, None
         if opened is not None:
-            _, unit, _ = opened
+            _, unit, transport = opened
+            self._leftovers.undo(transport)
             unit.close()
             unit.release(self)
             self.log.info("changer closed", changer=unit.serial)
@@ -130,6 +133,7 @@ class ScsiService:
                 data_in_length=cdb.wanted(request.flags, request.datain_length),
                 timeout_s=cdb.seconds(request.timeout),
             )
+        self._leftovers.note(request.cdb, done)
         self._tell(log, request.cdb, done)
         return m.ScsiExecuteCdbReply(
             status=done.status,

@@ -1,8 +1,9 @@
 """What any drive and any changer must do, as checks to run on a transport.
 
 The same checks run on the library model in unit tests, and on sg nodes in front of tgt, mhvtl or
-hardware.  What a library is known to be unable to do is declared (`Cannot`) and then not asked of it; a
-check that finds something else raises ConformanceError with the promise that was broken.
+hardware.  What a kind of library is known to be unable to do is declared with the reason (`KINDS`) and then
+not asked of it: a check about just that raises SkippedCheck.  One that finds a broken promise raises
+ConformanceError.  `python -m tape.testing` runs them on sg nodes.
 
     for check in DRIVE_CHECKS:
         check(transport, TGT_CANNOT)
@@ -11,7 +12,15 @@ The drive checks OVERWRITE the cartridge that is loaded.  They write with exact 
 way, except where a check is about just that, so that one fault does not spoil all of them.
 """
 
-from tape.testing.base import MHVTL_CANNOT, TGT_CANNOT, Cannot, Check, ConformanceError
+from tape.testing.base import (
+    KINDS,
+    MHVTL_CANNOT,
+    TGT_CANNOT,
+    Cannot,
+    Check,
+    ConformanceError,
+    SkippedCheck,
+)
 from tape.testing.changers import (
     CHANGER_CHECKS,
     check_changer_identity,
@@ -43,11 +52,13 @@ from tape.testing.drives import (
 __all__ = [
     "CHANGER_CHECKS",
     "DRIVE_CHECKS",
+    "KINDS",
     "MHVTL_CANNOT",
     "TGT_CANNOT",
     "Cannot",
     "Check",
     "ConformanceError",
+    "SkippedCheck",
     "check_blank_check",
     "check_changer_identity",
     "check_drive_identity",

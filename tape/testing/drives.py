@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from tape.drive import Drive
 from tape.errors import (
     BlankCheckError,
@@ -13,7 +15,7 @@ from tape.errors import (
 )
 from tape.identity import DeviceKind
 from tape.sense import Sense, SenseKey
-from tape.testing.base import READY_TIMEOUT_S, Cannot, Check, ConformanceError, require, require_error
+from tape.testing.base import READY_TIMEOUT_S, Cannot, Check, ConformanceError, need, require, require_error
 from tape.transport import ScsiStatus, Transport
 
 __all__ = [
@@ -75,7 +77,7 @@ def _require_record(drive: Drive, number: int, record: int, promise: str) -> Non
     require(found == _pattern(number * 10 + record, ODD_LENGTH), promise, found[:16].hex())
 
 
-def check_drive_identity(transport: Transport, _cannot: frozenset[Cannot]) -> None:
+def check_drive_identity(transport: Transport, _cannot: Collection[Cannot]) -> None:
     """A drive says that it is one, with names and a serial number."""
     identity = Drive(transport).identify()
     require(identity.kind is DeviceKind.DRIVE, "INQUIRY says tape drive", identity.kind)
@@ -83,7 +85,7 @@ def check_drive_identity(transport: Transport, _cannot: frozenset[Cannot]) -> No
     require(bool(identity.serial), "VPD page 80h has a serial number", identity)
 
 
-def check_records(transport: Transport, _cannot: frozenset[Cannot]) -> None:
+def check_records(transport: Transport, _cannot: Collection[Cannot]) -> None:
     """Records come back as written, each with its own length."""
     drive = _drive(transport)
     lengths = (ODD_LENGTH, 512, RECORD_LENGTH, 64 * 1024)
@@ -101,10 +103,9 @@ def check_records(transport: Transport, _cannot: frozenset[Cannot]) -> None:
     require(bytes(buffer) == _pattern(2, RECORD_LENGTH), "a record arrives in the transport's buffer")
 
 
-def check_short_read(transport: Transport, cannot: frozenset[Cannot]) -> None:
+def check_short_read(transport: Transport, cannot: Collection[Cannot]) -> None:
     """Asking for more than the record has gives the record and its true length."""
-    if Cannot.SHORT_READ in cannot:
-        return
+    need(cannot, Cannot.SHORT_READ)
     drive = _drive(transport)
     _write_three_files(drive)
     found = drive.read(RECORD_LENGTH)
@@ -113,10 +114,9 @@ def check_short_read(transport: Transport, cannot: frozenset[Cannot]) -> None:
     _require_record(drive, 0, 1, "the tape stands behind the record")
 
 
-def check_long_read(transport: Transport, cannot: frozenset[Cannot]) -> None:
+def check_long_read(transport: Transport, cannot: Collection[Cannot]) -> None:
     """Asking for less than the record has gives its beginning and its true length."""
-    if Cannot.LONG_READ in cannot:
-        return
+    need(cannot, Cannot.LONG_READ)
     drive = _drive(transport)
     _write_three_files(drive)
     found = drive.read(100)
@@ -125,7 +125,7 @@ def check_long_read(transport: Transport, cannot: frozenset[Cannot]) -> None:
     _require_record(drive, 0, 1, "the tape stands behind the record, not within it")
 
 
-def check_filemarks(transport: Transport, _cannot: frozenset[Cannot]) -> None:
+def check_filemarks(transport: Transport, _cannot: Collection[Cannot]) -> None:
     """A filemark ends reading, and the tape then stands behind it."""
     drive = _drive(transport)
     _write_three_files(drive)
@@ -136,7 +136,7 @@ def check_filemarks(transport: Transport, _cannot: frozenset[Cannot]) -> None:
     _require_record(drive, 1, 0, "behind the filemark lies the next file")
 
 
-def check_blank_check(transport: Transport, _cannot: frozenset[Cannot]) -> None:
+def check_blank_check(transport: Transport, _cannot: Collection[Cannot]) -> None:
     """Behind the last object is the end of data, however often one asks."""
     drive = _drive(transport)
     _write_three_files(drive)
@@ -145,7 +145,7 @@ def check_blank_check(transport: Transport, _cannot: frozenset[Cannot]) -> None:
         require_error(BlankCheckError, lambda: drive.read(ODD_LENGTH), "reading there is BLANK CHECK")
 
 
-def check_overwrite_truncates(transport: Transport, _cannot: frozenset[Cannot]) -> None:
+def check_overwrite_truncates(transport: Transport, _cannot: Collection[Cannot]) -> None:
     """A record written in the middle becomes the last one."""
     drive = _drive(transport)
     _write_three_files(drive)
@@ -158,7 +158,7 @@ def check_overwrite_truncates(transport: Transport, _cannot: frozenset[Cannot]) 
     require_error(BlankCheckError, lambda: drive.read(ODD_LENGTH), "nothing is left behind it")
 
 
-def check_space_filemarks(transport: Transport, cannot: frozenset[Cannot]) -> None:
+def check_space_filemarks(transport: Transport, cannot: Collection[Cannot]) -> None:
     """Spacing over filemarks goes behind the last forwards and before it backwards."""
     drive = _drive(transport)
     _write_three_files(drive)
@@ -176,7 +176,7 @@ def check_space_filemarks(transport: Transport, cannot: frozenset[Cannot]) -> No
         _require_record(drive, 0, 0, "the tape then stands at its beginning")
 
 
-def check_space_records(transport: Transport, cannot: frozenset[Cannot]) -> None:
+def check_space_records(transport: Transport, cannot: Collection[Cannot]) -> None:
     """Spacing over records counts records and stops at a filemark."""
     drive = _drive(transport)
     _write_three_files(drive)
@@ -184,7 +184,7 @@ def check_space_records(transport: Transport, cannot: frozenset[Cannot]) -> None
     _require_record(drive, 0, 2, "the third record comes next")
     require(drive.space_records(-2) == 0, "and two lie before that again")
     _require_record(drive, 0, 1, "the second record comes next")
-    if cannot & {Cannot.SPACE_RECORDS_STOP, Cannot.SPACE_REST}:
+    if Cannot.SPACE_RECORDS_STOP in cannot or Cannot.SPACE_REST in cannot:
         return
     require(drive.space_records(4) == 3, "the filemark behind the third record stops it")
     require(isinstance(drive.last_stop, FilemarkError), "and says so", drive.last_stop)
@@ -193,10 +193,9 @@ def check_space_records(transport: Transport, cannot: frozenset[Cannot]) -> None
     require_error(FilemarkError, lambda: drive.read(ODD_LENGTH), "then before that filemark")
 
 
-def check_position(transport: Transport, cannot: frozenset[Cannot]) -> None:
+def check_position(transport: Transport, cannot: Collection[Cannot]) -> None:
     """READ POSITION counts records and filemarks alike."""
-    if Cannot.POSITION in cannot:
-        return
+    need(cannot, Cannot.POSITION)
     drive = _drive(transport)
     _write_three_files(drive)
     start = drive.position()
@@ -206,10 +205,9 @@ def check_position(transport: Transport, cannot: frozenset[Cannot]) -> None:
     require(behind is not None and not behind.bop and behind.block == 4, "then block 4", behind)
 
 
-def check_locate(transport: Transport, cannot: frozenset[Cannot]) -> None:
+def check_locate(transport: Transport, cannot: Collection[Cannot]) -> None:
     """LOCATE goes where READ POSITION was, and not behind the end of data."""
-    if Cannot.LOCATE in cannot:
-        return
+    need(cannot, Cannot.LOCATE)
     drive = _drive(transport)
     _write_three_files(drive)
     drive.locate(5)
@@ -217,7 +215,7 @@ def check_locate(transport: Transport, cannot: frozenset[Cannot]) -> None:
     require_error(BlankCheckError, lambda: drive.locate(1000), "block 1000 lies behind the end of data")
 
 
-def check_unknown_command(transport: Transport, _cannot: frozenset[Cannot]) -> None:
+def check_unknown_command(transport: Transport, _cannot: Collection[Cannot]) -> None:
     """A command nobody defined is refused and changes nothing."""
     drive = _drive(transport)
     done = transport.execute(bytes([0x02, 0, 0, 0, 0, 0]))
@@ -228,10 +226,9 @@ def check_unknown_command(transport: Transport, _cannot: frozenset[Cannot]) -> N
     drive.test_ready()
 
 
-def check_load_attention(transport: Transport, cannot: frozenset[Cannot]) -> None:
+def check_load_attention(transport: Transport, cannot: Collection[Cannot]) -> None:
     """Unloading makes the drive not ready; loading again is told once by a unit attention."""
-    if Cannot.RELOAD in cannot:
-        return
+    need(cannot, Cannot.RELOAD)
     drive = _drive(transport)
     drive.unload()
     if Cannot.UNLOAD not in cannot:
@@ -243,7 +240,7 @@ def check_load_attention(transport: Transport, cannot: frozenset[Cannot]) -> Non
     drive.wait_ready(READY_TIMEOUT_S)
 
 
-def check_end_of_tape(transport: Transport, cannot: frozenset[Cannot], limit_bytes: int) -> None:
+def check_end_of_tape(transport: Transport, cannot: Collection[Cannot], limit_bytes: int) -> None:
     """Early warning comes with a good write; a trailer still fits; then the tape overflows.
 
     Not in DRIVE_CHECKS: it fills the tape, and gives up after `limit_bytes`.
@@ -271,7 +268,7 @@ def _fill(drive: Drive, record: bytes, limit_bytes: int) -> None:
         drive.write(record)
 
 
-def check_write_protected(transport: Transport, _cannot: frozenset[Cannot]) -> None:
+def check_write_protected(transport: Transport, _cannot: Collection[Cannot]) -> None:
     """With a write-protected cartridge loaded: it says so, and refuses.  Not in DRIVE_CHECKS."""
     drive = _drive(transport)
     require(drive.write_protected(), "MODE SENSE says write protected")

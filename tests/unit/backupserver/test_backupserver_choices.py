@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from backupserver_support import file, received, store
 
@@ -47,11 +49,13 @@ def test_only_listed_cartridges_are_written() -> None:
 
 def test_every_refusal_has_its_reason() -> None:
     """When there is nothing to write to, one line tells why for each listed cartridge."""
-    known = {"A": medium("A", 4, MediumState.FULL)}
-    choice = choose(("A", "B", "C"), ("A", "C"), known, {"C": "job 9"}, None)
+    failed = replace(medium("D", 4, MediumState.FULL), fault="damaged behind tape file 4")
+    known = {"A": medium("A", 4, MediumState.FULL), "D": failed}
+    choice = choose(("A", "B", "C", "D"), ("A", "C", "D"), known, {"C": "job 9"}, None)
     assert choice.candidates == ()
     text = choice.explain({})
     assert "A is full" in text
+    assert "D takes no more: damaged behind tape file 4" in text
     assert "B is not in the library" in text
     assert "C is in use by job 9" in text
     assert "\n" not in text

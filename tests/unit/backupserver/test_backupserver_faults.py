@@ -75,6 +75,8 @@ def test_a_bad_spot_moves_the_image_to_the_next_cartridge(lab: Site) -> None:
         len(IMAGE) - 5 * RECORD,
     ]
     assert (state(lab, "T1"), state(lab, "T2")) == (MediumState.FULL, MediumState.APPENDABLE)
+    assert "writing failed behind tape file 2" in media.media(lab.catalogue)["T1"].fault
+    assert media.media(lab.catalogue)["T2"].fault == ""
     lines = problem_lines(lab, job)
     assert "drive:DRV1, cartridge T1, position block 9" in lines
     assert "MEDIUM ERROR 03/0c/00" in lines
@@ -134,6 +136,7 @@ def test_a_broken_drive_does_not_use_up_the_library(lab: Site) -> None:
     with pytest.raises(JobError, match=r"drive DRV1 cannot write .*clean it"):
         back_up(lab)
     assert "T3" not in media.media(lab.catalogue)
+    assert "a header could not be written" in media.media(lab.catalogue)["T2"].fault
 
 
 def test_a_job_goes_on_with_another_drive(lab: Site) -> None:

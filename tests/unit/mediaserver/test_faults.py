@@ -142,6 +142,7 @@ def test_a_drive_that_does_not_tell_its_position_halts(site: Site) -> None:
         ('sense = "write error"', ErrorCode.IO, "clean the drive"),
         ('sense = "07/27/00"', ErrorCode.WRITE_PROTECT, "open the tab"),
         ("gone = 3", ErrorCode.IO, "spanreel tape discover"),
+        ('drop = "before"', ErrorCode.IO, "cable, power and network"),
         ('sense = "04/15/01"', ErrorCode.IO, "free the arm"),
     ],
 )

@@ -12,7 +12,15 @@ from appliance.ndmp import messages as m
 from appliance.ndmp.client import Client
 from appliance.ndmp.enums import ALL_ONES, ErrorCode, MoverMode, MtioOp, TapeOpenMode
 from tape.changer import Changer, Inventory
-from tape.commands import EXCHANGE_MEDIUM, MOVE_MEDIUM, RELEASE_6, RESERVE_6, TEST_UNIT_READY, Command
+from tape.commands import (
+    EXCHANGE_MEDIUM,
+    MOVE_MEDIUM,
+    PREVENT_ALLOW,
+    RELEASE_6,
+    RESERVE_6,
+    TEST_UNIT_READY,
+    Command,
+)
 from tape.errors import DeviceHeldError
 from tape.model.faults import CartridgeFault
 from tape.sense import Sense, SenseKey
@@ -250,3 +258,47 @@ def test_a_drive_that_another_program_uses_is_left_alone(site: Site, monkeypatch
     client.do(m.TapeOpenRequest(DRIVE))
     client.do(m.TapeCloseRequest())
     assert given_back == [1]
+
+
+# -- what a session leaves -----------------------------------------------------------------------------
+def test_what_a_dma_locked_in_is_let_go_with_its_session(site: Site) -> None:
+    """PREVENT and RESERVE end with the session, on drives and changers, however it ends."""
+    client = site.opened()
+    client.do(m.TapeExecuteCdbRequest(cdb=PREVENT_ALLOW.cdb(prevent=1)))
+    changer = robot(site)
+    changer.do(m.ScsiExecuteCdbRequest(cdb=RESERVE_6.cdb()))
+    drive, free = inventory_addresses(changer)
+    assert move(changer, drive, free) == Completion(ScsiStatus.GOOD)
+    assert where_through(changer, ONE) == drive
+    site.drop(client)
+    assert move(changer, drive, free) == Completion(ScsiStatus.GOOD)
+    assert where_through(changer, ONE) == free
+    site.drop(changer)
+    with site.model.transport("CHG1", "another host") as other:
+        other.execute(TEST_UNIT_READY.cdb())
+        assert other.execute(TEST_UNIT_READY.cdb()).status == ScsiStatus.GOOD
+
+
+def test_what_a_dma_undid_itself_is_not_undone_again(site: Site) -> None:
+    """A DMA that cleans up behind itself sees no command of ours."""
+    changer = robot(site)
+    for cdb in (PREVENT_ALLOW.cdb(prevent=1), PREVENT_ALLOW.cdb(prevent=0), RESERVE_6.cdb(), RELEASE_6.cdb()):
+        changer.do(m.ScsiExecuteCdbRequest(cdb=cdb))
+    sent = len(site.backend.gates["CHG1"].opcodes)
+    changer.do(m.ScsiCloseRequest())
+    assert len(site.backend.gates["CHG1"].opcodes) == sent
+
+
+def inventory_addresses(client: Client) -> tuple[int, int]:
+    """The first drive and a free slot, asked through a session."""
+    with Changer(NdmpTransport(client)) as changer:
+        seen = changer.inventory()
+    return seen.drives[0].address, next(slot.address for slot in seen.slots if not slot.full)
+
+
+def where_through(client: Client, barcode: str) -> int:
+    """The element that holds a cartridge, asked through a session."""
+    with Changer(NdmpTransport(client)) as changer:
+        element = changer.inventory().find(barcode)
+    assert element is not None
+    return element.address

@@ -26,10 +26,12 @@ from tape.sg import SgTransport
 from tape.testing import (
     CHANGER_CHECKS,
     DRIVE_CHECKS,
+    KINDS,
     TGT_CANNOT,
     Cannot,
     Check,
     ConformanceError,
+    SkippedCheck,
     check_blank_check,
     check_drive_serials,
     check_empty_source,
@@ -45,6 +47,7 @@ from tape.testing import (
     check_space_records,
     check_write_protected,
 )
+from tape.testing.__main__ import main
 from tape.transport import DEFAULT_TIMEOUT_S, Completion, DataOut, Transport
 
 NOTHING: frozenset[Cannot] = frozenset()
@@ -224,9 +227,11 @@ def test_a_faulty_changer_is_found(library: LibraryModel, fault: type[Faulty], c
 
 
 def test_declared_inability_is_not_asked_for(library: LibraryModel) -> None:
-    """What tgt is known not to do does not fail on tgt."""
-    check_short_read(InvertedResidual(library.transport(DRIVE)), TGT_CANNOT)
-    check_position(ForgetsPosition(library.transport(DRIVE)), TGT_CANNOT)
+    """What tgt is known not to do does not fail on tgt: the check is skipped, and says why."""
+    with pytest.raises(SkippedCheck, match="SHORT_READ: the residual is inverted"):
+        check_short_read(InvertedResidual(library.transport(DRIVE)), TGT_CANNOT)
+    with pytest.raises(SkippedCheck, match="cannot POSITION"):
+        check_position(ForgetsPosition(library.transport(DRIVE)), frozenset(TGT_CANNOT))
 
 
 def test_checks_leave_the_library_as_it_was(library: LibraryModel) -> None:
@@ -243,3 +248,35 @@ def test_write_protection_check_fails_on_a_writable_cartridge(library: LibraryMo
     Drive(library.transport(DRIVE)).wait_ready(0)
     with pytest.raises(ConformanceError):
         check_write_protected(library.transport(DRIVE), NOTHING)
+
+
+# -- python -m tape.testing ----------------------------------------------------------------------------
+def test_the_runner_tells_of_each_check(library: LibraryModel, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line a check; a cartridge is not overwritten unasked; a skip says why."""
+    assert main(["--kind", "model", DRIVE, CHANGER], library.transport) == 0
+    out = capsys.readouterr().out
+    assert "passed   check_drive_identity" in out
+    assert "skipped  check_records  overwrites the cartridge: say --overwrite" in out
+    assert f"{CHANGER}  passed   check_move_and_back" in out
+    assert main(["--kind", "model", "--overwrite", DRIVE], library.transport) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if "passed" not in line] == []
+    assert len(lines) == len(DRIVE_CHECKS)
+    assert main(["--kind", "tgt", "--overwrite", DRIVE], library.transport) == 0
+    assert "skipped  check_locate  cannot LOCATE: 05/20/00" in capsys.readouterr().out
+
+
+def test_the_runner_fails_on_a_broken_promise(
+    library: LibraryModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The promise and what came instead are on the line; a node that is not there is told, too."""
+    faulty = {DRIVE: lambda: InvertedResidual(library.transport(DRIVE))}
+    assert main(["--kind", "hardware", "--overwrite", DRIVE], lambda node: faulty[node]()) == 1
+    assert "failed   check_short_read  a short record arrives whole" in capsys.readouterr().out
+    assert main(["--kind", "hardware", "NOSUCH"], lambda _: SgTransport("/nonexistent/sg9")) == 1
+    assert "no such device node" in capsys.readouterr().err
+
+
+def test_every_kind_gives_its_reasons() -> None:
+    """What a library cannot do is declared with a reason."""
+    assert all(reason for kind in KINDS.values() for reason in kind.values())

@@ -1,0 +1,83 @@
+"""Run the conformance checks: `python -m tape.testing --kind KIND [--overwrite] /dev/sgN ...`.
+
+Changers are checked with a cartridge that is carried to a free slot and back; drives only with --overwrite,
+for what is on the loaded cartridge is lost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+from tape.errors import TapeError
+from tape.identity import DeviceKind, identify
+from tape.sg import SgTransport
+from tape.testing import CHANGER_CHECKS, DRIVE_CHECKS, KINDS, Cannot, Check, ConformanceError, SkippedCheck
+from tape.testing.drives import check_drive_identity
+from tape.transport import Transport
+
+__all__ = ["main", "run"]
+
+
+def run(transport: Transport, cannot: Mapping[Cannot, str], *, overwrite: bool) -> dict[str, tuple[str, str]]:
+    """Make the checks that fit a device; name -> passed, failed or skipped, and why.
+
+    Raises:
+        TapeError: the device does not say who it is.
+
+    """
+    kind = identify(transport).kind
+    checks = {DeviceKind.DRIVE: DRIVE_CHECKS, DeviceKind.CHANGER: CHANGER_CHECKS}.get(kind, ())
+    found = {}
+    for check in checks:
+        if kind is DeviceKind.DRIVE and check is not check_drive_identity and not overwrite:
+            found[check.__name__] = ("skipped", "overwrites the cartridge: say --overwrite")
+        else:
+            found[check.__name__] = _outcome(check, transport, cannot)
+    return found
+
+
+def _outcome(check: Check, transport: Transport, cannot: Mapping[Cannot, str]) -> tuple[str, str]:
+    try:
+        check(transport, cannot)
+    except SkippedCheck as reason:
+        return "skipped", str(reason)
+    except (ConformanceError, TapeError) as error:
+        return "failed", str(error)
+    return "passed", ""
+
+
+def main(
+    arguments: Sequence[str] | None = None,
+    open_transport: Callable[[str], Transport] = SgTransport,
+) -> int:
+    """Print a line for each check of each node; return 0, or 1 if one failed or a node cannot be asked.
+
+    Args:
+        arguments: the command line's if None.
+        open_transport: how to reach a node; tests pass a library of their own.
+
+    """
+    parser = argparse.ArgumentParser(prog="python -m tape.testing", description="Check drives and changers.")
+    parser.add_argument("--kind", choices=sorted(KINDS), required=True, help="what kind of library it is")
+    parser.add_argument("--overwrite", action="store_true", help="lose what is on the loaded cartridges")
+    parser.add_argument("nodes", nargs="+", metavar="NODE")
+    options = parser.parse_args(arguments)
+    failed = False
+    for node in options.nodes:
+        try:
+            with open_transport(node) as transport:
+                found = run(transport, KINDS[options.kind], overwrite=options.overwrite)
+        except TapeError as error:
+            sys.stderr.write(f"{error}\n")
+            failed = True
+            continue
+        for name, (outcome, why) in found.items():
+            sys.stdout.write(f"{node}  {outcome:<7}  {name}  {why}".rstrip() + "\n")
+            failed = failed or outcome == "failed"
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
