@@ -53,7 +53,7 @@ RESTORABLE = (Status.COMPLETE, Status.PROBLEMS, Status.INCOMPLETE)
 
 @dataclass(frozen=True)
 class Job:
-    """One row of the catalogue, and the cartridges that its images begin on or go on to."""
+    """One row of the catalogue; the cartridges of its images, and the jobs that they are based on."""
 
     id: int
     status: Status
@@ -67,6 +67,7 @@ class Job:
     problems: int
     reason: str
     media: tuple[tuple[str, int], ...] = field(default=())
+    based_on: tuple[int, ...] = field(default=())
 
     def document(self) -> dict[str, Any]:
         """The job for `--json`."""
@@ -77,6 +78,7 @@ class Job:
             "paths_base64": [path_json(path)["path_base64"] for path in self.paths],
             "entry": self.entry,
             "level": self.level,
+            "based_on": [str(job) for job in self.based_on],
             "started": _iso(self.started),
             "ended": None if self.ended is None else _iso(self.ended),
             "files": self.files,
@@ -184,6 +186,11 @@ def _job(catalogue: Catalogue, row: sqlite3.Row) -> Job:
         " ORDER BY image.number, segment.number",
         (row["id"],),
     )
+    based_on = catalogue.connection.execute(
+        "SELECT DISTINCT base.job FROM image JOIN image AS base ON base.uuid = image.base"
+        " WHERE image.job = ? ORDER BY base.job",
+        (row["id"],),
+    )
     return Job(
         id=row["id"],
         status=Status(row["status"]),
@@ -197,4 +204,5 @@ def _job(catalogue: Catalogue, row: sqlite3.Row) -> Job:
         problems=row["problems"],
         reason=row["reason"],
         media=tuple((barcode, file) for barcode, file in media),
+        based_on=tuple(job for (job,) in based_on),
     )

@@ -13,7 +13,7 @@ from appliance.commands._jobs import catalogue_of
 from appliance.commands._options import config_option, echo_json, json_option
 from appliance.text import local_time, show_path
 
-_HEAD = ("JOB", "STATUS", "STARTED", "FILES", "SIZE", "PROBLEMS", "MEDIA", "PATHS")
+_HEAD = ("JOB", "LEVEL", "STATUS", "STARTED", "FILES", "SIZE", "PROBLEMS", "MEDIA", "PATHS")
 
 
 @click.command()
@@ -44,6 +44,7 @@ def jobs(as_json: bool, config_file: Path) -> None:
 def _row(job: Job) -> tuple[str, ...]:
     return (
         str(job.id),
+        str(job.level),
         job.status.value,
         local_time(job.started),
         str(job.files),

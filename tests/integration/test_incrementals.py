@@ -134,6 +134,7 @@ def test_every_day_of_a_chain_comes_back(site: Site) -> None:
         words = ("--incremental",) if day else ("--level", "0")
         job = site.run("backup", "/", "--exclude", "/restored", "--entry", f"fs{1 + day % 2}", *words)
         assert (job["status"], job["level"]) == ("complete", day)
+        assert job["based_on"] == [before for before, _ in days[-1:]]
         days.append((job["id"], the_day(site)))
         for path in SAVED:
             for _ in range(random.randrange(1, 8)):
