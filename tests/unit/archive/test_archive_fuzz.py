@@ -138,6 +138,36 @@ def test_forged_archives_are_examined_to_their_end(
     assert result.bytes <= len(data)
 
 
+def relayed(data: bytes) -> bytes:
+    """What the connection server hands on of an archive, member by member, up to the first damage."""
+    out = bytearray()
+    reader = MemberReader(source_of(data, 4000))
+    with contextlib.suppress(DamagedArchiveError):
+        for item in reader:
+            if isinstance(item, GlobalHeader):
+                out += item.raw
+            else:
+                reader.copy(item, out.extend)
+    return bytes(out)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(plan=changes())
+def test_forged_archives_are_handed_on_as_they_are(
+    blocks: list[bytes], plan: list[tuple[int, int, int, bytes]]
+) -> None:
+    """Nothing is added, left out or changed before the damage, and nothing but damage is raised."""
+    data = changed(blocks, plan)
+    assert data.startswith(relayed(data))
+
+
+@pytest.mark.parametrize("name", CORPUS)
+def test_hostile_archives_are_handed_on_as_they_are(name: str) -> None:
+    """Likewise; what they say is for the file servers to judge."""
+    data = CORPUS[name].members + bytes(2 * BLOCK)
+    assert data.startswith(relayed(data))
+
+
 @pytest.mark.parametrize("name", CORPUS)
 def test_hostile_archives_can_be_examined(name: str) -> None:
     """Verifying says what is wrong with them; it raises nothing."""
