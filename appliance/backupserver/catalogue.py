@@ -5,8 +5,11 @@ WAL lets `spanreel ls` read while a job writes.  A connection belongs to one thr
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import sqlite3
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -56,7 +59,7 @@ def migrations() -> dict[int, Path]:
 
 
 class Catalogue:
-    """An open catalogue, with its schema brought up to date.
+    """An open catalogue, with its schema brought up to date; what an earlier release wrote is kept as a copy.
 
     Raises InfrastructureError when the file cannot be opened or is no database, ConfigurationError when a
     newer Spanreel wrote it.
@@ -105,8 +108,11 @@ class Catalogue:
 
     def _migrate(self) -> None:
         scripts = migrations()
-        if self._version() == max(scripts):
+        version = self._version()
+        if version == max(scripts):
             return
+        if 0 < version < max(scripts):
+            self._keep_copy(version)
         # Under the write lock, so that of two first starters one creates the schema and one waits.
         with self.transaction():
             version = self._version()
@@ -123,6 +129,24 @@ class Catalogue:
                 self.connection.execute(
                     "INSERT INTO catalogue VALUES (?, ?)", (str(uuid.uuid4()), time.time())
                 )
+
+    def _keep_copy(self, version: int) -> None:
+        """Keep the catalogue as an earlier release wrote it, beside it: `NAME.schemaN`, if not there yet.
+
+        It appears whole or not at all; two that start at once make the same.
+        """
+        kept = self.path.with_name(f"{self.path.name}.schema{version}")
+        if kept.exists():
+            return
+        descriptor, name = tempfile.mkstemp(prefix=f".{kept.name}.", dir=self.path.parent)
+        os.close(descriptor)
+        unfinished = Path(name)
+        try:
+            with contextlib.closing(sqlite3.connect(unfinished)) as copy:
+                self.connection.backup(copy)
+            unfinished.replace(kept)
+        finally:
+            unfinished.unlink(missing_ok=True)
 
     def _version(self) -> int:
         version: int = self.connection.execute("PRAGMA user_version").fetchone()[0]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import subprocess
 import threading
@@ -36,6 +37,28 @@ def test_newer_schema_is_refused(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(ConfigurationError, match=r"schema 999.*newer"):
         open_catalogue(path)
+
+
+def test_an_older_schema_is_brought_up_to_date_after_a_copy(tmp_path: Path) -> None:
+    """A catalogue of an earlier release keeps what it knows, and stays beside it as it was."""
+    path = tmp_path / "c.sqlite"
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as old:
+        old.executescript(migrations()[1].read_text())
+        old.execute("INSERT INTO catalogue VALUES ('the one', 1.0)")
+        old.execute("INSERT INTO job (status, paths, entry, level, started, process) VALUES"
+                    " ('complete', x'2f00', 'fs1', 0, 1.0, '')")  # fmt: skip
+        old.execute(
+            "INSERT INTO image (job, number, uuid, root, record_size) VALUES (1, 1, 'u', x'2f', 1024)"
+        )
+        old.execute("PRAGMA user_version = 1")
+    for _ in range(2):
+        with open_catalogue(path) as catalogue:
+            assert catalogue.uuid == "the one"
+            assert [(image.level, image.base) for image in media.images(catalogue, 1)] == [(0, None)]
+    with contextlib.closing(sqlite3.connect(tmp_path / "c.sqlite.schema1")) as kept:
+        assert kept.execute("PRAGMA user_version").fetchone() == (1,)
+        assert kept.execute("SELECT uuid FROM image").fetchall() == [("u",)]
+    assert [each.name for each in tmp_path.glob(".c.sqlite*")] == []
 
 
 def test_a_file_that_is_no_database_is_infrastructure(tmp_path: Path) -> None:
