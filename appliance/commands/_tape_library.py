@@ -16,17 +16,16 @@ from tape.discovery import Device, discover
 from tape.drive import Drive
 from tape.elements import Element
 from tape.errors import (
-    DeviceError,
     IllegalRequestError,
     NoMediumError,
     TapeError,
     TapeMisuseError,
-    TransportError,
     WriteProtectedError,
 )
 from tape.hold import DeviceHold
 from tape.identity import DeviceKind
 from tape.model import LibraryModel, read_description
+from tape.remedies import remedy_for
 from tape.sg import SgTransport
 from tape.transport import Transport
 
@@ -263,9 +262,8 @@ def told() -> Iterator[None]:
 def _for_people(error: TapeError) -> SpanreelError:
     if isinstance(error, TapeMisuseError):
         return ConfigurationError(str(error))
-    if isinstance(error, TransportError):
-        return InfrastructureError(str(error))
+    remedy = remedy_for(error)
+    text = f"{error}; {remedy}" if remedy else str(error)
     if isinstance(error, NoMediumError | IllegalRequestError | WriteProtectedError):
-        return JobError(str(error))
-    assert isinstance(error, DeviceError)
-    return InfrastructureError(str(error))
+        return JobError(text)
+    return InfrastructureError(text)

@@ -80,6 +80,16 @@ Intercept = Callable[[bytes, float, int | None], DeviceError | None]
 # Asked for each command of a nexus: raises OtherStatus where a reservation forbids it.
 Admission = Callable[[str, bytes], None]
 
+_LUN_BITS = 0xE0
+_LAST_LENGTH_WITH_LUN = 12
+
+
+def _without_lun(cdb: bytes, known: bytes) -> bytes:
+    """A CDB without the LUN that SCSI-2 had in byte 1 (7.2.2), and that mtx still sends."""
+    if len(cdb) > _LAST_LENGTH_WITH_LUN:
+        return cdb
+    return bytes([cdb[0], cdb[1] & ~_LUN_BITS | known[1] & _LUN_BITS]) + cdb[2:]
+
 
 class LogicalUnit:
     """One device of the library.
@@ -216,7 +226,7 @@ class LogicalUnit:
         except TapeMisuseError:
             raise illegal(INVALID_FIELD_IN_CDB) from None
         # The last byte is CONTROL, whose NACA and link bits nobody sets.
-        if known[1:-1] != cdb[1 : command.length - 1]:
+        if known[1:-1] != _without_lun(cdb, known)[1 : command.length - 1]:
             raise illegal(INVALID_FIELD_IN_CDB)
         try:
             return handler(fields, data_out)

@@ -338,7 +338,7 @@ def test_request_sense_takes_the_unit_attention(tmp_path: Path) -> None:
         (bytes.fromhex("080100000100"), b"", (5, 0x24, 0)),  # fixed blocks, of no length
         (bytes.fromhex("0a0000000500"), b"abc", (5, 0x24, 0)),  # less data than announced
         (bytes.fromhex("110200000100"), b"", (5, 0x24, 0)),  # sequential filemarks
-        (bytes.fromhex("008000000000"), b"", (5, 0x24, 0)),  # a reserved bit
+        (bytes.fromhex("000000010000"), b"", (5, 0x24, 0)),  # a reserved bit
         (bytes.fromhex("00"), b"", (5, 0x24, 0)),  # cut short
         (bytes.fromhex("1a003e00ff00"), b"", (5, 0x24, 0)),  # an unknown mode page
         (bytes.fromhex("151000000200"), bytes(2), (5, 0x1A, 0)),
@@ -526,3 +526,13 @@ def test_a_spec_defaults_to_the_usual_addresses() -> None:
     """Drives at 256, ports at 768, slots at 4096, the arm at 1, as in the foreign emulators' set-ups."""
     minimal = LibrarySpec("L", ("D",), (None,))
     assert (minimal.arm, minimal.first_drive, minimal.first_port, minimal.first_slot) == (1, 256, 768, 4096)
+
+
+def test_the_lun_of_scsi_2_is_ignored(library: LibraryModel) -> None:
+    """Mtx and other old programs send the LUN in byte 1, where later standards have nothing."""
+    changer = library.transport(CHANGER)
+    changer.execute(bytes(6))
+    plain, with_lun = bytes.fromhex("b81010000007000004000000"), bytes.fromhex("b85010000007000004000000")
+    first, second = (changer.execute(cdb, data_in_length=1024) for cdb in (plain, with_lun))
+    assert first.status == second.status == ScsiStatus.GOOD
+    assert first.data == second.data
