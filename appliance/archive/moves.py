@@ -8,18 +8,21 @@ the same, and what follows is right by itself: names are judged against what the
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from appliance.archive.dumpdir import MOVES_MAX
-from appliance.archive.treestate import TOP, BaseState, Remembered
+from appliance.archive.treestate import TOP, BaseState, Remembered, StateError
 
 __all__ = ["DEPTH_MAX", "Moves", "find_moves"]
 
 DEPTH_MAX = 200
 """Directories deeper than this are not looked for: each level costs a descriptor while it is searched.  A
 directory that is moved there is saved whole again."""
+
+_ABOVE_MAX = 1 << 16
+"""Directories above one.  A tree that was moved about while its state was taken may hold itself there."""
 
 _PARKED = b".spanreel-moved-%d"
 
@@ -73,8 +76,12 @@ def find_moves(top: int, base: BaseState, subdirectories: Subdirectories, open_b
 
 
 def _search(top: int, base: BaseState, subdirectories: Subdirectories, open_below: Open) -> list[_Found]:
-    """Walk the tree, parents first, and return the directories whose place has changed."""
+    """Walk the tree, parents first, and return the directories whose place has changed.
+
+    What is bound to a second place (mount(8), --bind) has not moved if it is at its own place, too.
+    """
     found: list[_Found] = []
+    in_place: set[int] = set()
     device = os.fstat(top).st_dev
 
     def visit(descriptor: int, path: bytes, name: bytes, above: tuple[int, ...]) -> None:
@@ -83,7 +90,9 @@ def _search(top: int, base: BaseState, subdirectories: Subdirectories, open_belo
             return
         known = base.directory(status.st_ino)
         parent = above[-1] if above else TOP
-        if known is not None and above and (known.parent, known.name) != (parent, name):
+        if known is not None and (known.parent, known.name) == (parent, name):
+            in_place.add(status.st_ino)
+        elif known is not None and above:
             found.append(_Found(known, path, above))
         is_unchanged = known is not None and known.changed == status.st_ctime_ns
         names = sorted(known.below) if known and is_unchanged else sorted(subdirectories(path, descriptor))
@@ -100,7 +109,7 @@ def _search(top: int, base: BaseState, subdirectories: Subdirectories, open_belo
                 os.close(child)
 
     visit(top, b"", b"", ())
-    return found
+    return [one for one in found if one.base.inode not in in_place]
 
 
 class _Planner:
@@ -128,28 +137,33 @@ class _Planner:
         self._now[inode] = found.path
         self.moves.displaced.discard(inode)
         self.moves.placed[inode] = found.path
-        self.moves.origins.append((found.path, self._origin(found.base)))
+        self.moves.origins.append((found.path, self._origin(inode)))
 
     def _place(self, inode: int) -> bytes | None:
         """Where a directory of the base is as of the last step; None if the base does not say."""
         names: list[bytes] = []
-        while inode not in self._now:
-            known = self._base.directory(inode)
+        for known in self._above(inode):
             if known is None:
                 return None
-            if known.parent == TOP:
-                return b"/".join(reversed(names))
-            names.append(known.name)
-            inode = known.parent
-        return b"/".join([self._now[inode], *reversed(names)])
-
-    def _origin(self, known: Remembered) -> bytes:
-        names = []
-        above: Remembered | None = known
-        while above is not None and above.parent != TOP:
-            names.append(above.name)
-            above = self._base.directory(above.parent)
+            if known.inode in self._now:
+                return b"/".join([self._now[known.inode], *reversed(names)])
+            if known.parent != TOP:
+                names.append(known.name)
         return b"/".join(reversed(names))
+
+    def _origin(self, inode: int) -> bytes:
+        names = [known.name for known in self._above(inode) if known is not None and known.parent != TOP]
+        return b"/".join(reversed(names))
+
+    def _above(self, inode: int) -> Iterator[Remembered | None]:
+        """A directory of the base and those above it, up to the top; None at last where one is not known."""
+        for _ in range(_ABOVE_MAX):
+            known = self._base.directory(inode)
+            yield known
+            if known is None or known.parent == TOP:
+                return
+            inode = known.parent
+        raise StateError("the state of a backup is damaged: directories hold each other")
 
     def _make_way(self, found: _Found, source: bytes) -> bytes:
         """Put what is in the way into the directory that comes; return where that one is then."""
