@@ -174,6 +174,18 @@ def test_the_chain_gives_the_tree_of_that_day(
     _check_both_ways_back(chain, tmp_path)
 
 
+def test_what_a_level_leaves_out_is_not_in_its_tree(chain: Chain, tmp_path: Path) -> None:
+    """EXCLUDE may change between levels: a chain gives what its last level was asked for, all of it."""
+    chain.save()
+    chain.save(exclude=(b"/b",))
+    assert chain.restore(tmp_path / "without") == []
+    assert not (tmp_path / "without/b").exists()
+    assert (tmp_path / "without/a/one").exists()
+    chain.save()
+    assert b"/b/four" in chain.saved()
+    _check_both_ways_back(chain, tmp_path)
+
+
 def test_no_file_of_a_renamed_directory_is_saved_again(chain: Chain) -> None:
     """A renamed directory costs its own entry, whatever it holds."""
     chain.save()
