@@ -185,15 +185,17 @@ class Cluster(Section):
 
 
 class FileServer(Section):
-    """[file_server]: what clients get.
+    """[file_server]: what clients get, and what backups read.
 
     `clients` and `root_clients` go into the exports as they are; only the latter keep root's rights.
+    `snapshots`: "auto" reads them where the file system can make them, "off" never, "required" nothing else.
     """
 
     nfs: bool = False
     export_root: AbsolutePath | None = None
     clients: ExportClients = ("*",)
     root_clients: ExportClients = ()
+    snapshots: Literal["auto", "off", "required"] = "auto"
 
     @model_validator(mode="after")
     def _check_export_root(self) -> Self:

@@ -68,6 +68,7 @@ nfs = true                           # make bind mounts, referrals and exports f
 export_root = "/srv/gns"             # the tree that clients see; an empty directory
 clients = ["10.77.0.0/24"]           # hosts or networks as in exports(5); "*" is everybody
 root_clients = []                    # those of them whose root stays root
+snapshots = "auto"                   # backups read them where they can be made; or "off", or "required"
 """
 
 _CONNECTION_SERVER: Final = """

@@ -8,7 +8,22 @@ from typing import NamedTuple, Protocol
 from appliance.archive.kinds import Kind
 from appliance.archive.markers import NO_MARKERS, Markers
 
-__all__ = ["Entry", "Observer", "PartRequest", "PartResult", "history_path"]
+__all__ = ["Entry", "Frozen", "Observer", "PartRequest", "PartResult", "history_path"]
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """That what is read is a snapshot, and what it does not show of the tree that it was made of.
+
+    - `moment`: nanoseconds of the clock, before it was made.  A file may have been written again since,
+      within the same tick, so its change time is judged by this.
+    - `mounted`: global paths where another file system began, or another directory was bound.
+    - `stub_inode`: the inode number of directories that stand for subvolumes which it does not hold.
+    """
+
+    moment: int
+    mounted: frozenset[bytes] = frozenset()
+    stub_inode: int | None = None
 
 
 @dataclass(frozen=True)
@@ -26,6 +41,7 @@ class PartRequest:
       free node number, and the number of the directory above `start`, or of `start` itself at the top.
     - `nodes`: the numbers agreed with others (structure.py): of `start`, of the junctions in `skip` that are
       in the backup, and of the directories between.
+    - `frozen`: set if `root` lies in a snapshot.
     - `job`: the job's name, at most 56 letters, digits, '-', '_' and '.'.
     """
 
@@ -42,6 +58,7 @@ class PartRequest:
     node_base: int = 2
     parent_node: int = 2
     nodes: Mapping[bytes, int] = field(default_factory=dict)
+    frozen: Frozen | None = None
 
 
 @dataclass(frozen=True)

@@ -305,11 +305,12 @@ class _Walk:
     def _enter(self, descriptor: int, path: bytes, whole: bool) -> tuple[_Level, _Pending]:
         """Look at an open directory; return it as a level, and what its member takes."""
         above = self._levels[-1] if self._levels else None
-        now = time.time_ns()
+        frozen = self._request.frozen
+        now = time.time_ns() if frozen is None else frozen.moment
         status = os.fstat(descriptor)
         below: list[bytes] = []
         others: list[Name] = []
-        is_ours = not self._is_mounted(descriptor, status)
+        is_ours = not self._is_mounted(descriptor, status, path)
         if is_ours:
             below, others = self._lister.names(path, descriptor, whole)
         rank = 0 if above is None else above.begun
@@ -394,7 +395,12 @@ class _Walk:
                 os.close(descriptor)
 
     def _subdirectories(self, relative: bytes, descriptor: int) -> list[bytes]:
-        return self._lister.subdirectories(_below(self._start, relative), descriptor)
+        path = _below(self._start, relative)
+        names = self._lister.subdirectories(path, descriptor)
+        if self._request.frozen is None:
+            return names
+        mounted = self._request.frozen.mounted
+        return [name for name in names if _below(path, name) not in mounted]
 
     def _moves(self) -> list[tuple[bytes, bytes]]:
         """The moves, as member names."""
@@ -418,11 +424,15 @@ class _Walk:
             if look is not None and status is not None:
                 look.keep(other.name, status)
 
-    def _is_mounted(self, descriptor: int, status: os.stat_result) -> bool:
+    def _is_mounted(self, descriptor: int, status: os.stat_result, path: bytes) -> bool:
         """Whether a directory below the one that the part begins at is another file system.
 
-        That is also what is bound there from the same one: it belongs to another place.
+        That is also what is bound there from the same one: it belongs to another place.  A snapshot has what
+        lies under the mount, which nobody sees.
         """
+        frozen = self._request.frozen
+        if frozen is not None and (path in frozen.mounted or status.st_ino == frozen.stub_inode):
+            return bool(self._levels)
         return status.st_dev != self._device or (
             bool(self._levels) and bool(self._statx.attributes(descriptor) & MOUNT_ROOT)
         )

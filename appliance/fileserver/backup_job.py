@@ -27,6 +27,7 @@ from appliance.fileserver.environment import ALL_OF_IT, HistoryForm, Increment
 from appliance.fileserver.history import History
 from appliance.fileserver.job import Job, JobContext, JobFailedError, JobTotals
 from appliance.fileserver.skeleton import Skeleton
+from appliance.fileserver.snapshot_round import Snapshots, take_snapshots
 from appliance.gns.map import GnsMap, Part
 from appliance.ndmp import dataconn
 from appliance.ndmp import messages as m
@@ -105,6 +106,8 @@ class BackupJob(Job):
         self._skipped: list[str] = []
         self._next_node = self._skeleton.next_node
         self._own_feed: socket.socket | None = None
+        self._snapshots = Snapshots()
+        self._saved_from: dict[bytes, bool] = {}
         self.totals = JobTotals()
         self.saved: list[Part] = []
         self.moved: list[bytes] = []
@@ -115,19 +118,30 @@ class BackupJob(Job):
         dataconn.shut(self._own_feed)
 
     def run(self) -> DataHaltReason:
-        """Feed every part in turn and close the image.
+        """Have snapshots made, feed every part in turn and close the image.
 
         Raises JobFailedError, JobAbortedError, or NdmpError when a node is lost.
         """
         parts = self._wanted
         self.context.channel.start_backup()
-        self._feed_own("start", self._write_start)
-        self._start_length = self.totals.bytes
-        for part in parts:
-            self._feed_part(part)
+        with contextlib.ExitStack() as held:
+            self._snapshots = take_snapshots(
+                self.context.peers,
+                self.context.name,
+                self._gns.generation,
+                parts,
+                lambda client: held.enter_context(self.session(client)),
+                self.context.log,
+            )
+            self._feed_own("start", self._write_start)
+            self._start_length = self.totals.bytes
+            for part in parts:
+                self._feed_part(part)
         if parts and self.totals.skipped == len(parts):
             raise JobFailedError(f"nothing was saved: {self._skipped[0]}")
         self._tell_unmatched()
+        for line in self._snapshots.lines(self._saved_from):
+            self.context.tell(LogType.NORMAL, line)
         self._feed_own("end", self._write_end)
         return self._finish()
 
@@ -199,6 +213,11 @@ class BackupJob(Job):
     def _feed_part(self, part: Part) -> None:
         """Have the owner feed its part; skip it, named, when the owner cannot even start."""
         path = show_path(part.path)
+        forbidden = self._snapshots.forbidden.get(part.path)
+        if forbidden is not None:
+            owner_name = part.junction.owner
+            self._skip(part, f"not saved, {owner_name} wants a snapshot and has none: {forbidden}")
+            return
         feed = self._feed_session(path)
         with self.session(feed), contextlib.ExitStack() as held:
             address = feed.listen(MoverMode.READ, self.totals.bytes)
@@ -208,20 +227,24 @@ class BackupJob(Job):
                 self._start_owner(owner, part, address)
             except NdmpError as error:
                 self.check_abort()
-                self._skip(part, error)
+                self._skip_for(part, error)
                 return
             self._run_part(part, owner, feed)
 
-    def _skip(self, part: Part, error: NdmpError) -> None:
-        """Go on without a part; an owner that lacks the path has told the DMA so itself."""
-        path = show_path(part.path)
-        self.context.log.warning("part skipped", path=path, why=str(error))
+    def _skip_for(self, part: Part, error: NdmpError) -> None:
+        """Go on without a part whose owner did not start."""
         if error.code is ErrorCode.FILE_NOT_FOUND:
-            self._skipped.append(f"{path} is not there")
+            # The owner has told the DMA so itself.
+            self._skip(part, "is not there", is_told=True)
         else:
-            self._skipped.append(
-                f"{path}: skipped, its file server {part.junction.owner} did not start: {error}"
-            )
+            self._skip(part, f"skipped, its file server {part.junction.owner} did not start: {error}")
+
+    def _skip(self, part: Part, why: str, *, is_told: bool = False) -> None:
+        """Go on without a part."""
+        path = show_path(part.path)
+        self.context.log.warning("part skipped", path=path, why=why)
+        self._skipped.append(f"{path} {why}" if is_told else f"{path}: {why}")
+        if not is_told:
             self.context.tell(LogType.ERROR, self._skipped[-1])
         self.totals.skipped += 1
         history = History(self.context.poster, self._order.history)
@@ -256,6 +279,7 @@ class BackupJob(Job):
             token=self.base.token,
             base=self.base.base if part.path in self.base.paths else None,
             is_incremental=self._order.increment.is_incremental,
+            snapshot=part.path in self._snapshots.taken,
         )
         owner.do(m.DataConnectRequest(address))
         owner.do(m.DataStartBackupRequest(o.BUTYPE, order.to_env()))
@@ -283,9 +307,15 @@ class BackupJob(Job):
         self._matched |= totals.matched
         self.moved += totals.moved
         self.saved.append(part)
+        self._saved_from[part.path] = totals.snapshot
         self.context.progress(self.totals.bytes)
         self.context.log.info(
-            "part saved", path=path, owner=owner.peer, bytes=totals.length, files=totals.files
+            "part saved",
+            path=path,
+            owner=owner.peer,
+            bytes=totals.length,
+            files=totals.files,
+            snapshot=totals.snapshot,
         )
 
     def _check_counts(self, feed: FeedSession, halts: _Halts, path: str, sent: int) -> None:

@@ -42,6 +42,8 @@ MAKE_ROOT = b"SPANREEL_MAKE_ROOT"
 """y: make the directory of the target's fileset; only for a part that moves to a new place."""
 
 
+SNAPSHOT = b"SPANREEL_SNAPSHOT"
+"""y: the part is to be read from the job's snapshot; after the halt, whether it was."""
 _TOKEN = b"SPANREEL_TOKEN"
 _BASE = b"SPANREEL_BASE"
 
@@ -66,6 +68,7 @@ class PartOrder:
 
     `nodes`: the numbers that were agreed on (skeleton.py).  `token`: under which the state of the part is
     kept, None if it is not; `base`: the token of what it is compared with, None to save all of it.
+    `snapshot`: the owner has made a snapshot of it for this job.
     `is_incremental`: directories carry their lists, so that a restore on top of another image can remove.
     """
 
@@ -88,6 +91,7 @@ class PartOrder:
     token: int | None = None
     base: int | None = None
     is_incremental: bool = False
+    snapshot: bool = False
     framed: bool = False
     """Whether the part is an archive of its own: for a move, where no entry server frames it."""
 
@@ -107,6 +111,7 @@ class PartOrder:
             (b"SPANREEL_PARENT_NODE", b"%d" % self.parent_node),
             (b"LEVEL", b"%d" % self.level),
             (b"SPANREEL_INCREMENTAL", b"y" if self.is_incremental else b"n"),
+            *([(SNAPSHOT, b"y")] if self.snapshot else []),
             *((name, b"%d" % value) for name, value in ((_TOKEN, self.token), (_BASE, self.base)) if value),
             *((b"SPANREEL_SKIP", path) for path in self.skip),
             *((b"EXCLUDE", value) for value in self.exclude),
@@ -140,6 +145,7 @@ class PartOrder:
                 token=_number(env.get(_TOKEN)),
                 base=_number(env.get(_BASE)),
                 is_incremental=env.get(b"SPANREEL_INCREMENTAL") == [b"y"],
+                snapshot=env.get(SNAPSHOT) == [b"y"],
                 framed=env.get(b"SPANREEL_FRAME") == [b"y"],
             )
         except (KeyError, ValueError) as error:
@@ -168,6 +174,7 @@ class PartTotals:
     problems: int
     matched: frozenset[int]
     moved: tuple[bytes, ...] = ()
+    snapshot: bool = False
 
     @classmethod
     def from_env(cls, pairs: Sequence[Pval]) -> PartTotals:
@@ -175,4 +182,12 @@ class PartTotals:
         env = {pair.name: pair.value for pair in pairs}
         matched = frozenset(int(index) for index in env.get(MATCHED, b"").split())
         moved = tuple(pair.value for pair in pairs if pair.name == MOVED)
-        return cls(int(env[BYTES]), int(env[FILES]), int(env[NODES]), int(env[PROBLEMS]), matched, moved)
+        return cls(
+            int(env[BYTES]),
+            int(env[FILES]),
+            int(env[NODES]),
+            int(env[PROBLEMS]),
+            matched,
+            moved,
+            env.get(SNAPSHOT) == b"y",
+        )

@@ -22,18 +22,18 @@ from appliance.archive.errors import ArchiveError
 from appliance.archive.extract import Extractor
 from appliance.archive.frame import END_OF_ARCHIVE, global_header
 from appliance.archive.outcome import Existing, ExtractOptions, SourceStatus
-from appliance.archive.part import PartRequest, history_path
+from appliance.archive.part import Frozen, PartRequest, history_path
 from appliance.archive.reader import MemberReader
 from appliance.archive.targets import Target
 from appliance.archive.treestate import BaseState, NextState, StateError
 from appliance.archive.writer import write_part
 from appliance.dataservice import DataService
-from appliance.errors import SpanreelError
 from appliance.fileserver import order as o
 from appliance.fileserver.dumps import Dump, Dumps
 from appliance.fileserver.environment import follows_lists
 from appliance.fileserver.history import History
-from appliance.gns.map import PathNotFoundError, Resolution, join
+from appliance.fileserver.placing import map_of, place_of
+from appliance.gns.map import Resolution, join
 from appliance.gns.service import MapService
 from appliance.ndmp import dataconn
 from appliance.ndmp import messages as m
@@ -44,6 +44,7 @@ from appliance.ndmp.session import Poster
 from appliance.ndmp.states import DataEvent
 from appliance.ndmp.types import Address, Name
 from appliance.peers import Peers
+from appliance.snapshots.keeper import Keeper, View
 from appliance.text import show_path
 
 _ROOT_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -59,14 +60,16 @@ class OwnerService(DataService):
         maps: MapService,
         peers: Peers,
         dumps: Dumps,
+        snapshots: Keeper,
         log: Any = None,
         *,
+        needs_snapshots: bool = False,
         feed_tls: ssl.SSLContext | None,
         ports: range | None = None,
     ) -> None:
         """`feed_tls`: what a part that moves here comes in; None for plain TCP opened by token.
 
-        `ports`: what is listened on for it.
+        `ports`: what is listened on for it.  `needs_snapshots`: nothing is saved that is not in one.
         """
         super().__init__(poster, log)
         self._feed_tls = feed_tls
@@ -75,6 +78,9 @@ class OwnerService(DataService):
         self._maps = maps
         self._peers = peers
         self._dumps = dumps
+        self._snapshots = snapshots
+        self._needs_snapshots = needs_snapshots
+        self._view: View | None = None
         self._stream: socket.socket | None = None
         self._listener: feeds.FeedListener | None = None
         self._stop = threading.Event()
@@ -105,7 +111,7 @@ class OwnerService(DataService):
             raise RefusalError(
                 ErrorCode.ILLEGAL_ARGS, f"{show_path(part.path)} has moved: the order is stale"
             )
-        root = self._open_root(place)
+        root = self._open_part(part, place)
         try:
             _look(root, place.relative)
         except OSError as error:
@@ -153,11 +159,17 @@ class OwnerService(DataService):
         dataconn.shut(self._stream)
 
     def release(self) -> None:
-        """Close the feed."""
+        """Close the feed; the part's snapshot is done with."""
+        self._release_view()
         self._listener = None
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.close()
+
+    def _release_view(self) -> None:
+        view, self._view = self._view, None
+        if view is not None:
+            view.close()
 
     def _accept(self, listener: feeds.FeedListener) -> None:
         """Take the other owner's feed, unless the listener was given up meanwhile."""
@@ -175,25 +187,7 @@ class OwnerService(DataService):
 
     def _resolve(self, path: bytes, generation: int) -> Resolution:
         """Who owns `path` in a map at least as new as the order's.  Raises RefusalError unless it is us."""
-        gns = self._maps.current()
-        if gns.generation < generation:
-            self._refresh()
-            gns = self._maps.current()
-        if gns.generation < generation:
-            raise RefusalError(ErrorCode.ILLEGAL_ARGS, "this server's map is older than the order's")
-        try:
-            place = gns.resolve(path)
-        except PathNotFoundError as error:
-            raise RefusalError(ErrorCode.FILE_NOT_FOUND, str(error)) from error
-        if place.junction.owner != self._node:
-            raise RefusalError(ErrorCode.ILLEGAL_ARGS, f"{show_path(path)} is not owned here: stale order")
-        return place
-
-    def _refresh(self) -> None:
-        try:
-            self._maps.refresh()
-        except SpanreelError as error:
-            raise RefusalError(ErrorCode.ILLEGAL_ARGS, f"an order with a newer map: {error}") from error
+        return place_of(map_of(self._maps, generation), self._node, path)
 
     def _make_root(self, local: Path) -> None:
         """Make the directory that a part moves to.  Raises RefusalError when it holds anything.
@@ -209,6 +203,26 @@ class OwnerService(DataService):
         if why:
             self.message(LogType.ERROR, f"the directory for it {why}")
             raise RefusalError(ErrorCode.ILLEGAL_ARGS, f"the directory of a move {why}")
+
+    def _open_part(self, part: o.PartOrder, place: Resolution) -> int:
+        """Open what the part is read from: the fileset in the job's snapshot, or as it is."""
+        self._release_view()
+        self.set_value(o.SNAPSHOT, b"n")
+        if part.framed:
+            return self._open_root(place)
+        path = show_path(part.path)
+        self._view = self._snapshots.view(part.job, part.path) if part.snapshot else None
+        if self._view is not None:
+            self.set_value(o.SNAPSHOT, b"y")
+            return os.dup(self._view.root)
+        if self._needs_snapshots:
+            self.message(
+                LogType.ERROR, f"{path}: not saved: there is no snapshot, and it is not read without"
+            )
+            raise RefusalError(ErrorCode.ILLEGAL_ARGS, f"{path}: snapshots are required here")
+        if part.snapshot:
+            self.message(LogType.WARNING, f"{path}: its snapshot is gone; it is read as it is by now")
+        return self._open_root(place)
 
     def _open_root(self, place: Resolution) -> int:
         try:
@@ -240,7 +254,9 @@ class OwnerService(DataService):
             node_base=part.node_base,
             parent_node=part.parent_node,
             nodes=part.nodes,
+            frozen=_frozen(self._view),
         )
+        is_late = part.snapshot and self._view is None
         changes = self._changes(part, place)
         try:
             sink = self._sink(stream)
@@ -264,7 +280,7 @@ class OwnerService(DataService):
         self.set_value(o.BYTES, result.bytes)
         self.set_value(o.FILES, result.files)
         self.set_value(o.NODES, result.nodes)
-        self.set_value(o.PROBLEMS, result.problems)
+        self.set_value(o.PROBLEMS, result.problems + is_late)
         self.set_value(o.MATCHED, " ".join(map(str, sorted(result.matched))))
         self.bytes_processed = result.bytes
         return DataHaltReason.SUCCESSFUL
@@ -360,6 +376,10 @@ class _RestoreLog:
     def problem(self, path: bytes, text: str, /) -> None:
         """One member, or something of it, was not restored."""
         self._service.message(LogType.WARNING, f"{show_path(path)}: {text}")
+
+
+def _frozen(view: View | None) -> Frozen | None:
+    return None if view is None else Frozen(view.moment, view.mounted, view.stub_inode)
 
 
 def _origins(part: o.PartOrder, changes: Changes) -> list[tuple[bytes, bytes]]:

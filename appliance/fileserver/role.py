@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Sequence
 
 import structlog
 
@@ -18,6 +19,7 @@ from appliance.fileserver.entry import EntryService
 from appliance.fileserver.environment import DUMP, TAR, HistoryForm
 from appliance.fileserver.gns_service import GnsService
 from appliance.fileserver.owner import OwnerService
+from appliance.fileserver.snapshot_service import REQUIRED, SnapshotService
 from appliance.gns.client import pull
 from appliance.gns.map import GnsMap
 from appliance.gns.service import MapService
@@ -29,6 +31,10 @@ from appliance.ndmp.sessions import Sessions
 from appliance.ndmp.types import Pval
 from appliance.peers import Peers, accept_peer
 from appliance.roles import FILE_SERVER
+from appliance.snapshots.btrfs import Btrfs
+from appliance.snapshots.keeper import Keeper, owner_of
+from appliance.snapshots.thin import Thin
+from appliance.snapshots.volume import Kind
 
 PULL_INTERVAL_S = 2.0
 """How long a reader may show clients an old map.  Jobs do not depend on it: they pull at their start."""
@@ -63,9 +69,13 @@ class FileServerRole:
     """Everything a file server runs."""
 
     def __init__(
-        self, config: NodeConfig, sessions: Sessions | None = None, port: DmaPort | None = None
+        self,
+        config: NodeConfig,
+        sessions: Sessions | None = None,
+        port: DmaPort | None = None,
+        snapshots: Sequence[Kind] | None = None,
     ) -> None:
-        """`sessions`, `port`: those of the whole process.
+        """`sessions`, `port`: those of the whole process; `snapshots`: the kinds there are, by default all.
 
         Raises SpanreelError for a configuration or a state folder that cannot be used.
         """
@@ -76,13 +86,15 @@ class FileServerRole:
         self._maps = MapService(config, lambda generation: pull(self._peers, generation))
         self._dumps = Dumps(config.node.state)
         self._dumps.forget_unfinished()
+        self._log = structlog.get_logger(__name__)
+        kinds = (Btrfs(), Thin()) if snapshots is None else snapshots
+        self._snapshots = Keeper(owner_of(config.node.name, config.node.state), kinds, self._log)
         self._port = DmaPort(config, self.sessions) if port is None else port
         self._port.join(DmaRole(self._dma, fs_info=_file_systems, butypes=lambda: BUTYPES, extensions=(CAB,)))
         self._tls = tls.server_context(config)
         self._feed_tls = self._tls if config.section(Cluster).feed == "tls" else None
         self._stop = threading.Event()
         self._servers: list[NdmpServer] = []
-        self._log = structlog.get_logger(__name__)
 
     def start(self) -> list[tuple[str, int]]:
         """Listen on both ports; return the addresses.  Raises OSError when a port is in use."""
@@ -104,6 +116,8 @@ class FileServerRole:
             self._maps.subscribe(Projection(self._config).apply)
         if not self._maps.is_writer:
             threading.Thread(target=self._keep_pulling, name="gns-pull", daemon=True).start()
+        # Aside, because LVM's tools take their time.
+        threading.Thread(target=self._snapshots.sweep, name="snapshot-sweep", daemon=True).start()
         for server in self._servers:
             server.start()
         return [for_dmas, *(server.address for server in self._servers)]
@@ -114,6 +128,7 @@ class FileServerRole:
         self._port.stop()
         for server in self._servers:
             server.stop()
+        self._snapshots.close()
         self._maps.close()
 
     def _dma(self, session: Session, shared: Shared) -> None:
@@ -135,20 +150,24 @@ class FileServerRole:
     def _cluster(self, session: Session, stream: socket.socket) -> None:
         identity = accept_peer(stream, FILE_SERVER)
         session.node = identity.node
+        node, policy = self._config.node.name, self._config.section(FileServer).snapshots
         session.add(
             OwnerService(
                 session,
-                self._config.node.name,
+                node,
                 self._maps,
                 self._peers,
                 self._dumps,
+                self._snapshots,
                 session.log,
+                needs_snapshots=policy == REQUIRED,
                 feed_tls=self._feed_tls,
                 ports=self._rules.ports,
             )
         )
         session.add(GnsService(self._maps))
         session.add(DumpService(self._dumps, self._maps, session.log))
+        session.add(SnapshotService(self._snapshots, policy, node, self._maps, session.log))
 
     def _forget_lost_parts(self, gns: GnsMap) -> None:
         """What is known of a part that is another's now is no base any more: that one saves it whole."""

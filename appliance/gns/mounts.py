@@ -36,13 +36,23 @@ _MOUNT_POINT_MODE: Final = 0o755
 
 @dataclass(frozen=True, slots=True)
 class Mounted:
-    """One line of /proc/self/mountinfo (proc(5)): `root` is what of the file system is mounted."""
+    """One line of /proc/self/mountinfo (proc(5)): `root` is what of the file system is mounted.
+
+    `kind` and `source`: the file system's type, and the device or whatever else it is made of.
+    """
 
     number: int
     parent: int
     device: bytes
     root: bytes
     point: bytes
+    kind: bytes = b""
+    source: bytes = b""
+
+
+def all_mounts() -> list[Mounted]:
+    """Return what is mounted, as this process sees it."""
+    return parse_mountinfo(_MOUNTINFO.read_bytes())
 
 
 def parse_mountinfo(content: bytes) -> list[Mounted]:
@@ -52,7 +62,11 @@ def parse_mountinfo(content: bytes) -> list[Mounted]:
 
 def _parse_line(line: bytes) -> Mounted:
     number, parent, device, root, point = line.split(b" ", 5)[:5]
-    return Mounted(int(number), int(parent), device, _unescape(root), _unescape(point))
+    # Optional fields end at a dash.
+    kind, source = [*line.partition(b" - ")[2].split(b" "), b"", b""][:2]
+    return Mounted(
+        int(number), int(parent), device, _unescape(root), _unescape(point), kind, _unescape(source)
+    )
 
 
 def _unescape(field: bytes) -> bytes:
@@ -82,8 +96,7 @@ def reconcile(top: bytes, wanted: Sequence[Mount]) -> None:
 
 def _unmount_others(top: bytes, wanted: Sequence[Mount]) -> set[bytes]:
     """Unmount what is not wanted, inner before outer, and return the positions that stay."""
-    mounts = parse_mountinfo(_MOUNTINFO.read_bytes())
-    kept, gone = _sort_out(top, wanted, mounts)
+    kept, gone = _sort_out(top, wanted, all_mounts())
     for position in reversed(gone):
         _unmount(top, position)
     # In another part, the mount point may be a user's directory; elsewhere it was made here.

@@ -89,6 +89,45 @@ class DumpKeepReply(Struct):
     missing: tuple[Opaque, ...] = ()
 
 
+@struct
+class SnapshotRefusal(Struct):
+    """The part at `path` gets no snapshot; `why` is a line for people, empty where none is wanted."""
+
+    path: Opaque
+    why: Opaque
+
+
+@request(0x7FE00005)
+class SnapshotPrepareRequest(Struct):
+    """Make all ready for snapshots of the parts at `paths` (global), by the map of that generation."""
+
+    job: Opaque = b""
+    generation: U64 = 0
+    paths: tuple[Opaque, ...] = ()
+
+
+@reply(0x7FE00005)
+class SnapshotPrepareReply(Struct):
+    """`required` other than 0: parts without a snapshot are not saved."""
+
+    error: ErrorCode = ErrorCode.NO_ERR
+    required: U32 = 0
+    refusals: tuple[SnapshotRefusal, ...] = ()
+
+
+@request(0x7FE00006)
+class SnapshotTakeRequest(Struct):
+    """Make the snapshots, now."""
+
+
+@reply(0x7FE00006)
+class SnapshotTakeReply(Struct):
+    """`refusals`: the parts that have none after all, besides those refused before."""
+
+    error: ErrorCode = ErrorCode.NO_ERR
+    refusals: tuple[SnapshotRefusal, ...] = ()
+
+
 @request(0x7FE00010)
 class ChannelOpenRequest(Struct):
     """Make a channel on the connection server; this session controls it."""

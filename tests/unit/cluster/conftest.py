@@ -28,7 +28,7 @@ from appliance.ndmp.types import Address, Name, Pval
 
 NODES = {"fs1": "127.79.0.11", "fs2": "127.79.0.12", "conn1": "127.79.0.21"}
 ROLES = {"fs1": "file-server", "fs2": "file-server", "conn1": "connection-server"}
-SECTION = {"file-server": "[file_server]\n", "connection-server": "[connection_server]\n"}
+SECTION = {"file-server": '[file_server]\nsnapshots = "off"\n', "connection-server": "[connection_server]\n"}
 PASSWORD = "a test's password"
 WAIT_S = 60
 """Nothing here takes a second; a hang is cut off long after."""
