@@ -17,12 +17,12 @@ from typing import NamedTuple
 
 import limits_tree
 import pytest
-from apart import NOBODY, SkippedError, apart, become, enter_namespace, mount, reachable
 from archive_support import IS_ROOT, Recorder, extract, image
 
 from harness.compare import Difference, compare
 from harness.guest import manifest as guest_manifest
 from harness.manifest import Manifest
+from tests.apart import NOBODY, SkippedError, apart, become, enter_namespace, mount, reachable
 
 ROOT = Path(__file__).resolve().parents[3]
 UTF8 = os.environ | {"LC_ALL": "C.UTF-8"}

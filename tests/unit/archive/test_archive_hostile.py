@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from apart import NOBODY, apart, reachable
 from archive_support import IS_ROOT, Recorder, directory, manifest, source_of, try_xattr
 from hostile_corpus import CORPUS, Case, device, member, patched
 
@@ -19,6 +18,7 @@ from appliance.archive.outcome import Existing, ExtractOptions
 from appliance.archive.pax import record
 from appliance.archive.reader import MemberReader
 from appliance.archive.targets import Target
+from tests.apart import NOBODY, apart, reachable
 
 INNOCENT = member(b"innocent", b"0", b"fine") + END_OF_ARCHIVE
 

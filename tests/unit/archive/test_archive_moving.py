@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from apart import NOBODY, SkippedError, apart, bind, enter_namespace, mount, reachable
 from archive_support import Recorder, directory, extract, make_socket, part, source_of
 
 from appliance.archive import writer
@@ -21,6 +20,7 @@ from appliance.archive.member import Member
 from appliance.archive.part import Entry, PartRequest, PartResult
 from appliance.archive.verify import Verifier
 from appliance.archive.writer import write_part
+from tests.apart import NOBODY, SkippedError, apart, bind, enter_namespace, mount, reachable
 
 MIB = 1 << 20
 

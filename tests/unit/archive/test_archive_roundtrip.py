@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from apart import NOBODY, apart, reachable
 from archive_support import IS_ROOT, SPARSE_NAME, Recorder, extract, image, make_tree, manifest, part
 
 from appliance.archive.frame import END_OF_ARCHIVE, PartSummary, global_header, trailer
+from tests.apart import NOBODY, apart, reachable
 
 GNU_TAR = ["tar", "-xpf", "-", "--acls", "--xattrs", "--xattrs-include=*", "--numeric-owner"]
 BSDTAR = ["bsdtar", "-xpf", "-", "--acls", "--xattrs", "--numeric-owner"]
