@@ -38,7 +38,8 @@ _MOUNT_POINT_MODE: Final = 0o755
 class Mounted:
     """One line of /proc/self/mountinfo (proc(5)): `root` is what of the file system is mounted.
 
-    `kind` and `source`: the file system's type, and the device or whatever else it is made of.
+    `kind` and `source`: the file system's type, and the device or whatever else it is made of; `is_read_only`:
+    whether all of it is, wherever it is mounted.
     """
 
     number: int
@@ -48,6 +49,7 @@ class Mounted:
     point: bytes
     kind: bytes = b""
     source: bytes = b""
+    is_read_only: bool = False
 
 
 def all_mounts() -> list[Mounted]:
@@ -63,9 +65,16 @@ def parse_mountinfo(content: bytes) -> list[Mounted]:
 def _parse_line(line: bytes) -> Mounted:
     number, parent, device, root, point = line.split(b" ", 5)[:5]
     # Optional fields end at a dash.
-    kind, source = [*line.partition(b" - ")[2].split(b" "), b"", b""][:2]
+    kind, source, options = [*line.partition(b" - ")[2].split(b" "), b"", b"", b""][:3]
     return Mounted(
-        int(number), int(parent), device, _unescape(root), _unescape(point), kind, _unescape(source)
+        int(number),
+        int(parent),
+        device,
+        _unescape(root),
+        _unescape(point),
+        kind,
+        _unescape(source),
+        b"ro" in options.split(b","),
     )
 
 

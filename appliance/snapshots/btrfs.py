@@ -48,6 +48,9 @@ class Btrfs(Kind):
         mount = mount_of(directory)
         if mount.kind != _KIND:
             return None
+        if mount.is_read_only:
+            # Mounted aside it would be made writable everywhere (Linux 6.8).
+            raise SnapshotError("its file system is read-only")
         with contextlib.ExitStack() as held:
             top = open_detached(_KIND, mount.source, {b"subvolid": b"%d" % _TOP})
             held.callback(os.close, top)
@@ -69,7 +72,8 @@ class Btrfs(Kind):
     def sweep(self, owner: str, is_live: Callable[[str], bool]) -> list[str]:
         """As the base class, on every btrfs that is mounted."""
         dropped = []
-        for mount in {each.source: each for each in all_mounts() if each.kind == _KIND}.values():
+        writable = (each for each in all_mounts() if each.kind == _KIND and not each.is_read_only)
+        for mount in {each.source: each for each in writable}.values():
             dropped += _sweep(mount, f"{owner}.", is_live)
         return dropped
 

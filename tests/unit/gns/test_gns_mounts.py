@@ -29,6 +29,19 @@ def test_mountinfo_is_read_with_its_escapes_and_tells_self_binds() -> None:
     assert [is_bound_to_itself(each, mounts) for each in mounts] == [False, True, False, True, False]
 
 
+def test_mountinfo_tells_what_is_mounted_and_whether_all_of_it_is_read_only() -> None:
+    """Whatever optional fields stand before; a read-only mount of a writable file system is not meant."""
+    lines = b"""91 84 0:40 /@ /data ro shared:1 master:2 - btrfs /dev/mapper/a\\040b rw,subvolid=256
+92 84 0:41 / /other rw - btrfs /dev/vdc ro,space_cache=v2
+"""
+    mounts = parse_mountinfo(lines)
+    assert [(each.kind, each.source) for each in mounts] == [
+        (b"btrfs", b"/dev/mapper/a b"),
+        (b"btrfs", b"/dev/vdc"),
+    ]
+    assert [each.is_read_only for each in mounts] == [False, True]
+
+
 def _can_unshare() -> bool:
     try:
         return subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode == 0
