@@ -38,8 +38,8 @@ _MOUNT_POINT_MODE: Final = 0o755
 class Mounted:
     """One line of /proc/self/mountinfo (proc(5)): `root` is what of the file system is mounted.
 
-    `kind` and `source`: the file system's type, and the device or whatever else it is made of; `is_read_only`:
-    whether all of it is, wherever it is mounted.
+    `kind` and `source`: the file system's type, and the device or whatever else it is made of.
+    `is_read_only`: whether all of it is, wherever it is mounted.
     """
 
     number: int

@@ -38,7 +38,7 @@ def test_what_lies_under_a_mount_is_not_saved(tmp_path: Path) -> None:
 
 
 def test_a_stub_is_named_as_the_subvolume_that_it_stands_for(tmp_path: Path) -> None:
-    """It is an empty directory with a number that tells; without a word its files would be missing unnoticed."""
+    """It is an empty directory with a telling number; without a word its files would be missing unnoticed."""
     (tmp_path / "stub").mkdir()
     inode = (tmp_path / "stub").stat().st_ino
     assert save(tmp_path, Frozen(time.time_ns(), stub_inode=inode)).problems == [(b"/p/stub", MOUNTED)]

@@ -8,7 +8,7 @@ import queue
 import random
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,10 +25,11 @@ from appliance.ndmp import messages as m
 from appliance.ndmp.client import Client
 from appliance.ndmp.enums import ALL_ONES, DataHaltReason
 from appliance.ndmp.types import Address, Name, Pval
+from appliance.snapshots.volume import Kind
 
 NODES = {"fs1": "127.79.0.11", "fs2": "127.79.0.12", "conn1": "127.79.0.21"}
 ROLES = {"fs1": "file-server", "fs2": "file-server", "conn1": "connection-server"}
-SECTION = {"file-server": '[file_server]\nsnapshots = "off"\n', "connection-server": "[connection_server]\n"}
+SECTION = {"file-server": "[file_server]\n", "connection-server": "[connection_server]\n"}
 PASSWORD = "a test's password"
 WAIT_S = 60
 """Nothing here takes a second; a hang is cut off long after."""
@@ -164,11 +165,15 @@ class Dma:
 
 
 class Cluster:
-    """The running cluster and its trees."""
+    """The running cluster and its trees.
 
-    def __init__(self, folder: Path, feed: str) -> None:
+    `snapshots`: what [file_server] says of them; `kinds` of a file server are made, where that is not "off".
+    """
+
+    def __init__(self, folder: Path, feed: str, snapshots: str = "off") -> None:
         self.folder = folder
         self.feed = feed
+        self.kinds: dict[str, Sequence[Kind]] = {}
         self.configs: dict[str, NodeConfig] = {}
         self.roles: dict[str, FileServerRole | ConnectionServerRole] = {}
         self._clients: list[Client] = []
@@ -187,15 +192,23 @@ class Cluster:
             text = TOML.format(**values, dma_port=ports[0], port=ports[1])
             for peer, where in NODES.items():
                 text += f'[[cluster.nodes]]\nname = "{peer}"\naddress = "{where}"\nport = {ports[1]}\n'
-            (node / "spanreel.toml").write_text(text + SECTION[ROLES[name]])
+            text += SECTION[ROLES[name]]
+            if name.startswith("fs"):
+                text += f'snapshots = "{snapshots}"\n'
+            (node / "spanreel.toml").write_text(text)
             self.configs[name] = load(node / "spanreel.toml")
         self.port = ports[0]
 
     def start(self) -> None:
-        for name, config in self.configs.items():
-            role = FileServerRole(config) if name.startswith("fs") else ConnectionServerRole(config)
-            role.start()
-            self.roles[name] = role
+        for name in self.configs:
+            self.start_one(name)
+
+    def start_one(self, name: str) -> None:
+        config, kinds = self.configs[name], self.kinds.get(name)
+        is_file_server = ROLES[name] == "file-server"
+        role = FileServerRole(config, snapshots=kinds) if is_file_server else ConnectionServerRole(config)
+        role.start()
+        self.roles[name] = role
 
     def stop(self) -> None:
         for client in self._clients:
