@@ -133,6 +133,7 @@ class BackupJob(Job):
                 lambda client: held.enter_context(self.session(client)),
                 self.context.log,
             )
+            self.check_abort()
             self._feed_own("start", self._write_start)
             self._start_length = self.totals.bytes
             for part in parts:

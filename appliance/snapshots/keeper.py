@@ -7,6 +7,7 @@ a reader.  What a process leaves behind that is killed is found by its name (`sw
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import os
@@ -19,11 +20,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from appliance.gns.map import join, relative_to
+from appliance.gns.map import components, join, relative_to
 from appliance.gns.mounts import all_mounts
 from appliance.ndmp.logcontext import carrying
 from appliance.paths import is_at_or_below
-from appliance.snapshots.volume import Frozen, Kind, SnapshotError, Volume
+from appliance.snapshots.detached import mount_of
+from appliance.snapshots.volume import DIRECTORY_FLAGS, Frozen, Kind, SnapshotError, Volume
 
 __all__ = ["Batch", "Keeper", "Place", "View", "owner_of"]
 
@@ -199,11 +201,12 @@ class Keeper:
                 self._drop(held)
 
     def _find(self, place: Place, exported: Sequence[bytes]) -> tuple[Volume, _Member]:
-        directory = os.open(place.local, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        directory = os.open(place.local, DIRECTORY_FLAGS)
         try:
             for kind in self._kinds:
                 found = kind.find(directory, exported)
                 if found is not None:
+                    _check_within(directory, relative_to(place.path, place.top))
                     member = _Member(place, found.way, found.inode, _mounted(directory, place.top))
                     return found.volume, member
         finally:
@@ -318,6 +321,23 @@ def owner_of(node: str, state: Path) -> str:
     Two labs on one machine may give their nodes the same names.
     """
     return f"{node}-{hashlib.sha256(os.fsencode(state)).hexdigest()[:8]}"
+
+
+def _check_within(directory: int, relative: bytes) -> None:
+    """Raise SnapshotError if the way to a part leads into another file system or subvolume.
+
+    It would not be in a snapshot of what the fileset's directory lies in.
+    """
+    here = os.fstat(directory).st_dev, mount_of(directory).number
+    with contextlib.ExitStack() as held:
+        for name in components(relative):
+            try:
+                directory = os.open(name, DIRECTORY_FLAGS, dir_fd=directory)
+            except OSError:
+                return  # a file, or not there, which the order of the part will tell
+            held.callback(os.close, directory)
+            if (os.fstat(directory).st_dev, mount_of(directory).number) != here:
+                raise SnapshotError("it lies in another file system or subvolume than its fileset")
 
 
 def _mounted(directory: int, top: bytes) -> frozenset[bytes]:

@@ -14,8 +14,8 @@ from appliance.snapshots.volume import DIRECTORY_FLAGS, Found, Frozen, Kind, Sna
 class Copies(Kind):
     """The kind, of one file server; its copies are folders of `folder`.
 
-    `events` is shared by all file servers of a test.  `refuses` says why a step fails, by its name;
-    `after_take` is given the directory of which a copy was just made.
+    `events` is shared by all file servers of a test.  `refuses` says why a step fails, by its name.
+    `in_prepare` is called when a tree is made ready; `after_take` is given the tree that was just copied.
     """
 
     def __init__(self, folder: Path, node: str, events: list[str]) -> None:
@@ -24,6 +24,7 @@ class Copies(Kind):
         self.events = events
         self.refuses: dict[str, str] = {}
         self.after_take: Callable[[Path], object] = lambda _: None
+        self.in_prepare: Callable[[], object] = lambda: None
         self.changed = threading.Condition()
         folder.mkdir()
 
@@ -72,6 +73,7 @@ class _Tree(Volume):
 
     def prepare(self) -> None:
         self._kind.step("prepare")
+        self._kind.in_prepare()
 
     def take(self, name: str) -> Frozen:
         self._kind.step("take")

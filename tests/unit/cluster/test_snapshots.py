@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -166,6 +167,28 @@ def test_an_abort_drops_them(site: Site) -> None:
         assert dma.await_halt() is DataHaltReason.ABORTED
         site.fs1.await_empty()
         site.fs2.await_empty()
+
+
+def test_an_abort_does_not_wait_for_an_owner_that_flushes(site: Site) -> None:
+    """Making ready may take minutes; the DMA hears at once, and the owner makes no snapshot afterwards."""
+    flushing, go_on = threading.Event(), threading.Event()
+
+    def flush() -> None:
+        flushing.set()
+        assert go_on.wait(60)
+
+    site.fs2.in_prepare = flush
+    dma, mover = site.cluster.dma("fs1"), site.cluster.mover()
+    mover.take()
+    dma.client.do(m.DataConnectRequest(mover.address))
+    dma.client.do(m.DataStartBackupRequest(b"tar", (Pval(b"FILESYSTEM", b"/"),)))
+    assert flushing.wait(60)
+    dma.client.do(m.DataAbortRequest())
+    assert dma.await_halt() is DataHaltReason.ABORTED
+    dma.client.do(m.DataStopRequest())
+    go_on.set()
+    site.cluster.roles["fs2"].stop()
+    assert not [event for event in site.events if event.startswith("take")]
 
 
 def test_an_entry_server_that_loses_its_dma_drops_them(site: Site) -> None:

@@ -149,6 +149,25 @@ def test_what_a_snapshot_does_not_hold_is_known(tmp_path: Path) -> None:
     on_btrfs(tmp_path, work)
 
 
+def test_a_part_in_a_subvolume_below_its_fileset_has_none(tmp_path: Path) -> None:
+    """It is not in a snapshot of the fileset's, so it is read as it is; likewise what is mounted there."""
+
+    def work(top: Path) -> None:
+        tree = top / "tree"
+        (tree / "d" / "bound").mkdir(parents=True)
+        (subvolume(tree / "d" / "inner") / "deep").mkdir()
+        (tmp_path / "other").mkdir()
+        bind(tmp_path / "other", tree / "d" / "bound")
+        paths = [b"/p/d/inner/deep", b"/p/d/inner", b"/p/d/bound", b"/p/d", b"/p/d/not-there"]
+        places = [Place(path, "0" * 32, b"/p", bytes(tree)) for path in paths]
+        batch = keeper().prepare(JOB, places, [])
+        assert sorted(batch.refused) == sorted(paths[:3])
+        assert "another file system or subvolume" in batch.refused[b"/p/d/inner"]
+        batch.close()
+
+    on_btrfs(tmp_path, work)
+
+
 def test_parts_of_one_subvolume_share_a_snapshot(tmp_path: Path) -> None:
     """There is one for both, and it is dropped when the second of them was read."""
 
