@@ -28,6 +28,7 @@ TOOL_TIMEOUT_S = 120.0
 """LVM waits for other commands in its volume group; under emulation one takes seconds."""
 
 _TAG = "spanreel-"
+_NO_REASONS = ("WARNING:", "Run `")
 _OPTIONS: Mapping[bytes, Mapping[bytes, bytes | None]] = {
     # Two file systems of one UUID are mounted, which XFS refuses otherwise.
     b"xfs": {b"ro": None, b"nouuid": None},
@@ -57,8 +58,7 @@ def run_tool(command: Sequence[str]) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise SnapshotError(f"{command[0]} cannot be used: {error}") from error
     if done.returncode:
-        said = done.stderr.strip().splitlines() or ["it said nothing"]
-        raise SnapshotError(f"{command[0]}: {said[-1].strip()}")
+        raise SnapshotError(f"{command[0]}: {_reason(done.stderr)}")
     return done.stdout
 
 
@@ -117,8 +117,9 @@ class Thin(Kind):
         # Names of LVM have no length to spare, and double each hyphen for device-mapper; the tag has it all.
         short = "spanreel_" + re.sub(r"[^A-Za-z0-9]", "_", name.partition(".")[2])
         group = origin.partition("/")[0]
-        # Without a size it is thin.  Such snapshots are not activated unless asked (lvmthin(7)).
-        flags = ["--snapshot", "--yes", "--quiet", "--setactivationskip=n", "--activate=y"]
+        # A thin volume made of a thin volume is its snapshot (lvcreate(8)); --snapshot wants the kernel's
+        # module for the other kind, too.  They are not activated unless asked (lvmthin(7)).
+        flags = ["--type=thin", "--yes", "--quiet", "--setactivationskip=n", "--activate=y"]
         self._run(["lvcreate", *flags, f"--addtag={_TAG}{name}", f"--name={short}", origin])
         return f"{group}/{short}", os.fsencode(f"/dev/{group}/{short}")
 
@@ -194,6 +195,13 @@ class _Snapshot(Frozen):
     def drop(self) -> None:
         os.close(self.root)
         self._thin.remove(self._volume)
+
+
+def _reason(stderr: str) -> str:
+    """The last line that says why: there are warnings before, and advice after it."""
+    lines = [line.strip() for line in stderr.splitlines()]
+    why = [line for line in lines if line and not line.startswith(_NO_REASONS) and "mlock failed" not in line]
+    return why[-1] if why else "it said nothing"
 
 
 def _device(volume: Mapping[str, str]) -> bytes:
