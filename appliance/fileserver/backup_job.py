@@ -131,6 +131,7 @@ class BackupJob(Job):
                 self._gns.generation,
                 parts,
                 lambda client: held.enter_context(self.session(client)),
+                self.check_abort,
                 self.context.log,
             )
             self.check_abort()

@@ -211,7 +211,7 @@ class OwnerService(DataService):
         if part.framed:
             return self._open_root(place)
         path = show_path(part.path)
-        self._view = self._snapshots.view(part.job, part.path) if part.snapshot else None
+        self._view = self._snapshots.view(part.job, part.path, part.fileset) if part.snapshot else None
         if self._view is not None:
             self.set_value(o.SNAPSHOT, b"y")
             return os.dup(self._view.root)

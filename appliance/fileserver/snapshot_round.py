@@ -108,11 +108,13 @@ def take_snapshots(
     generation: int,
     parts: Sequence[Part],
     hold: Callable[[Client], None],
+    check: Callable[[], None],
     log: Any,
 ) -> Snapshots:
     """Have the owners of `parts` make snapshots.
 
-    `hold` is given each session, at once, and raises if the job is over: snapshots last as long as these.
+    `hold` is given each session, at once: snapshots last as long as these.  It raises if the job is over, and
+    so does `check`.
     """
     paths: dict[str, list[bytes]] = {}
     for part in parts:
@@ -128,6 +130,7 @@ def take_snapshots(
 
     with ThreadPoolExecutor(len(owners)) as pool:
         _all(pool, owners, lambda owner: owner.prepare(peers, job, generation, hold_one))
+        check()
         began = time.monotonic()
         _all(pool, owners, _Owner.take)
         spread_ms = math.ceil((time.monotonic() - began) * 1000)

@@ -14,6 +14,7 @@ from appliance.ndmp.logcontext import note
 from appliance.ndmp.session import Handler
 from appliance.ndmp.xdr import Struct
 from appliance.snapshots.keeper import Batch, Keeper, Place
+from appliance.text import show_path
 
 OFF = "off"
 REQUIRED = "required"
@@ -61,8 +62,7 @@ class SnapshotService:
             exported = [each.local for each in gns.junctions if each.owner == self._node]
             self._batch = self._keeper.prepare(job, places, exported)
             refused |= self._batch.refused
-        for path, why in self._worth_a_line(refused).items():
-            self._log.warning("no snapshot", path=path.decode("utf-8", "backslashreplace"), why=why)
+            self._tell(refused)
         return x.SnapshotPrepareReply(required=int(self._policy == REQUIRED), refusals=_refusals(refused))
 
     def _on_take(self, _: x.SnapshotTakeRequest) -> x.SnapshotTakeReply:
@@ -71,12 +71,12 @@ class SnapshotService:
         self._is_taken = True
         before = set(self._batch.refused)
         refused = {path: why for path, why in self._batch.take().items() if path not in before}
-        for path, why in refused.items():
-            self._log.warning("no snapshot", path=path.decode("utf-8", "backslashreplace"), why=why)
+        self._tell(refused)
         return x.SnapshotTakeReply(refusals=_refusals(refused))
 
-    def _worth_a_line(self, refused: Mapping[bytes, str]) -> Mapping[bytes, str]:
-        return {path: why for path, why in refused.items() if why}
+    def _tell(self, refused: Mapping[bytes, str]) -> None:
+        for path, why in refused.items():
+            self._log.warning("no snapshot", path=show_path(path), why=why)
 
 
 def _refusals(refused: Mapping[bytes, str]) -> tuple[x.SnapshotRefusal, ...]:

@@ -112,7 +112,9 @@ class Keeper:
         """
         batch = Batch(self, job)
         if not JOB_NAME.fullmatch(job):
-            batch.refused.update((place.path, "the job's name is none") for place in places)
+            batch.refused.update(
+                (place.path, "its job's name cannot be that of a snapshot") for place in places
+            )
             return batch
         self.sweep()
         for place in places:
@@ -128,13 +130,15 @@ class Keeper:
         batch.prepare()
         return batch
 
-    def view(self, job: str, path: bytes) -> View | None:
-        """A part in its job's snapshot; None if there is none.  Raises OSError."""
+    def view(self, job: str, path: bytes, fileset: str) -> View | None:
+        """A part in its job's snapshot; None if there is none, or none of that fileset.  Raises OSError."""
         with self._lock:
             held = self._held.get((job, path))
             if held is None or held.is_dropped:
                 return None
             member = held.members[path]
+            if member.place.fileset != fileset:
+                return None
             root = os.dup(held.roots[path])
             held.readers += 1
         return View(

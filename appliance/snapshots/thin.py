@@ -7,9 +7,11 @@ freezes the file system while it makes one, so that the journal has nothing to d
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import subprocess
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -26,6 +28,9 @@ that is full fails the writes of clients."""
 
 TOOL_TIMEOUT_S = 120.0
 """LVM waits for other commands in its volume group; under emulation one takes seconds."""
+
+LISTED_S = 10.0
+"""How old a list of volumes may be: one is made before each job, and there may be many parts."""
 
 _TAG = "spanreel-"
 _NO_REASONS = ("WARNING:", "Run `")
@@ -74,6 +79,7 @@ class Thin(Kind):
         self._run = run
         self._open = open_aside
         self._devices = devices
+        self._listed: tuple[float, list[dict[str, str]]] = (-math.inf, [])
 
     def find(self, directory: int, exported: Iterable[bytes]) -> Found | None:
         """As the base class."""
@@ -82,7 +88,7 @@ class Thin(Kind):
         status = os.fstat(directory)
         if not self._is_logical(mount):
             return None
-        volume = next((one for one in self._volumes() if _device(one) == mount.device), None)
+        volume = next((one for one in self._recent() if _device(one) == mount.device), None)
         if volume is None or volume["segtype"] != "thin":
             raise SnapshotError("its logical volume is not a thin one")
         path = os.readlink(b"/proc/self/fd/%d" % directory)  # noqa: PTH115  (a bytes path)
@@ -139,8 +145,15 @@ class Thin(Kind):
             return False
         return uuid.startswith("LVM-")
 
+    def _recent(self) -> list[dict[str, str]]:
+        """All volumes; those of a moment ago will do."""
+        listed_at, volumes = self._listed
+        return volumes if time.monotonic() - listed_at < LISTED_S else self._volumes()
+
     def _volumes(self) -> list[dict[str, str]]:
-        return self._rows(["lvs", *_REPORT, "-o", _FIELDS])
+        volumes = self._rows(["lvs", *_REPORT, "-o", _FIELDS])
+        self._listed = time.monotonic(), volumes
+        return volumes
 
     def _rows(self, command: Sequence[str]) -> list[dict[str, str]]:
         text = self._run(command)

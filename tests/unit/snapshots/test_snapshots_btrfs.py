@@ -17,6 +17,7 @@ from appliance.snapshots.keeper import Batch, Keeper, Place, View
 from tests.apart import SkippedError, apart, bind, enter_namespace, mount
 
 JOB = "20261125T080000-0a1b2c3d"
+FILESET = "0" * 32
 
 
 def on_btrfs(folder: Path, work: Callable[[Path], Any]) -> Any:
@@ -36,7 +37,7 @@ def keeper(owner: str = "fs1-test") -> Keeper:
 
 def place(directory: Path, path: bytes = b"/p") -> Place:
     """A fileset, all of which is wanted."""
-    return Place(path, "0" * 32, path, bytes(directory))
+    return Place(path, FILESET, path, bytes(directory))
 
 
 def subvolume(path: Path) -> Path:
@@ -57,7 +58,7 @@ def taken(keeps: Keeper, *places: Place, job: str = JOB) -> Batch:
 
 def seen(keeps: Keeper, path: bytes = b"/p", job: str = JOB) -> View:
     """A part in its snapshot, which must be there."""
-    view = keeps.view(job, path)
+    view = keeps.view(job, path, FILESET)
     assert view is not None
     return view
 
@@ -159,7 +160,7 @@ def test_a_part_in_a_subvolume_below_its_fileset_has_none(tmp_path: Path) -> Non
         (tmp_path / "other").mkdir()
         bind(tmp_path / "other", tree / "d" / "bound")
         paths = [b"/p/d/inner/deep", b"/p/d/inner", b"/p/d/bound", b"/p/d", b"/p/d/not-there"]
-        places = [Place(path, "0" * 32, b"/p", bytes(tree)) for path in paths]
+        places = [Place(path, FILESET, b"/p", bytes(tree)) for path in paths]
         batch = keeper().prepare(JOB, places, [])
         assert sorted(batch.refused) == sorted(paths[:3])
         assert "another file system or subvolume" in batch.refused[b"/p/d/inner"]
@@ -178,10 +179,24 @@ def test_parts_of_one_subvolume_share_a_snapshot(tmp_path: Path) -> None:
         batch = taken(keeps, place(top / "a", b"/a"), place(top / "b", b"/b"))
         assert len(kept(top)) == 1
         seen(keeps, b"/a").close()
-        assert keeps.view(JOB, b"/a") is None
+        assert keeps.view(JOB, b"/a", FILESET) is None
         assert len(kept(top)) == 1
         seen(keeps, b"/b").close()
         assert kept(top) == []
+        batch.close()
+
+    on_btrfs(tmp_path, work)
+
+
+def test_another_fileset_at_that_path_is_not_in_it(tmp_path: Path) -> None:
+    """A part that was replaced since is not taken for what the snapshot holds; it is read as it is."""
+
+    def work(top: Path) -> None:
+        (top / "tree").mkdir()
+        keeps = keeper()
+        batch = taken(keeps, place(top / "tree"))
+        assert keeps.view(JOB, b"/p", "1" * 32) is None
+        assert keeps.view("another", b"/p", FILESET) is None
         batch.close()
 
     on_btrfs(tmp_path, work)

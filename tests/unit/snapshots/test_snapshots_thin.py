@@ -150,7 +150,7 @@ def test_a_thin_snapshot_is_made_mounted_aside_and_removed(make: Callable[..., S
     assert command[-1] == "vg/data"
     name = "spanreel_20261125T080000_0a1b2c3d_1"
     assert server.opened == [(f"/dev/vg/{name}".encode(), {b"ro": None})]
-    view = server.keeper.view(JOB, b"/p")
+    view = server.keeper.view(JOB, b"/p", "0" * 32)
     assert view is not None
     assert os.fstat(view.root).st_ino == server.tree.stat().st_ino
     assert view.stub_inode is None
@@ -203,6 +203,27 @@ def test_a_snapshot_that_cannot_be_mounted_is_removed(make: Callable[..., Server
     assert batch.take() == {b"/p": server.fails}
     assert len(server.lvm.named("lvremove")) == 1
     batch.close()
+
+
+def test_volumes_are_listed_once_for_all_parts_of_a_job(make: Callable[..., Server]) -> None:
+    """A listing takes long, and a file server may have many parts; one is of the time before the job."""
+    server = make()
+    for name in ("a", "b", "c"):
+        (server.tree / name).mkdir()
+    local = bytes(server.tree)
+    places = [
+        Place(b"/p/" + name, "0" * 32, b"/p/" + name, local + b"/" + name) for name in (b"a", b"b", b"c")
+    ]
+    batch = server.keeper.prepare(JOB, places, [])
+    assert batch.refused == {}
+    listings = [
+        command for command in server.lvm.named("lvs") if "data_percent,metadata_percent" not in command
+    ]
+    assert len(listings) <= 2
+    batch.take()
+    assert len(server.lvm.named("lvcreate")) == 1
+    batch.close()
+    assert len(server.lvm.named("lvremove")) == 1
 
 
 def test_leftovers_are_known_by_their_tag(make: Callable[..., Server]) -> None:
