@@ -27,7 +27,8 @@ def up(provider: Provider) -> None:
         provider.check()
     lab.state = "booted"  # From here on there may be something for `down` to end.
     lab.save()
-    if provider.reach_libraries():
+    if provider.has_libraries_before:
+        provider.reach_libraries()
         _take_leases(provider)
     provider.up()
     _take_leases(provider)
@@ -68,6 +69,8 @@ def add_junctions(provider: Provider) -> None:
 
 def down(provider: Provider) -> None:
     """End everything the lab runs."""
+    if provider.leases is not None and not provider.has_libraries_before:
+        provider.leases.release()  # they end with the machines they lie on
     with provider.events.stepping("", "down"):
         provider.down()
     provider.lab.state = "off"

@@ -6,6 +6,7 @@ each other agree.  It is renewed while the run lives and runs out by itself when
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import hashlib
 import os
@@ -26,6 +27,8 @@ from harness.topology import Library
 # A media server may be away as long as this (a scenario reboots it) and the lease still be ours.
 LEASE_SECONDS = 900.0
 RENEW_SECONDS = 60.0
+# A media server that is cut off must not keep us from asking again.
+ANSWER_SECONDS = 30.0
 # How often who waits asks again; well below the minute after which his place is lost.
 ASK_SECONDS = 5.0
 
@@ -65,7 +68,7 @@ def ask(provider: Provider, library: Library, action: str, **words: Any) -> Answ
     node = provider.topology.node(library.node)
     argument = {"folder": provider.lease_folder(node), "action": action, "library": library.changer}
     argument |= {"owner": owner_of(provider.lab), "holder": holder_of(provider.lab), **words}
-    said = guest.call(provider, node, "lease", argument)
+    said = guest.call(provider, node, "lease", argument, timeout=ANSWER_SECONDS)
     return Answer(said["granted"] or said.get("released", False), said["position"], said["lease"])
 
 
@@ -149,8 +152,18 @@ class Leases:
                         "or see `spanreel lab lease list`",
                     )
                 progress(f"waits, position {answer.position}: {answer}")
-                if self.pause(ASK_SECONDS):
-                    raise LabBusyError(f"no longer waiting for library {library.changer}")
+                self._sleep(library)
+
+    def _sleep(self, library: Library) -> None:
+        """Wait a little; who goes away meanwhile (Ctrl-C) leaves the queue."""
+        try:
+            over = self.pause(ASK_SECONDS)
+        except BaseException:
+            with contextlib.suppress(HarnessError):
+                ask(self._provider, library, "release")
+            raise
+        if over:
+            raise LabBusyError(f"no longer waiting for library {library.changer}")
 
     def _ask(
         self, library: Library, *, queue: bool, seconds: float = LEASE_SECONDS, manual: bool = False

@@ -110,6 +110,7 @@ class Unit:
     def __init__(self, wanted: dict[str, Any]) -> None:
         self.wanted = wanted
         self.unit = wanted["name"] + ".service"
+        self.refusal: list[str] = []
 
     def start(self) -> None:
         """Start it."""
@@ -122,7 +123,8 @@ class Unit:
         program = shutil.which(program, path=self.wanted["environment"].get("PATH")) or program
         words = ["systemd-run", "--quiet", f"--unit={self.unit}", *settings, "--", program, *arguments]
         # A unit that ends at once is reported by its own words, which are in the journal.
-        subprocess.run(words, check=False)
+        done = subprocess.run(words, stderr=subprocess.PIPE, check=False)
+        self.refusal = done.stderr.decode("utf-8", "backslashreplace").splitlines()
 
     def show(self, key: str) -> str:
         """Return one property."""
@@ -139,7 +141,7 @@ class Unit:
         """Return the lines of this start."""
         match = f"_SYSTEMD_INVOCATION_ID={self.show('InvocationID')}"
         done = subprocess.run(["journalctl", "-q", "-o", "cat", match], stdout=subprocess.PIPE, check=False)
-        return done.stdout.decode("utf-8", "backslashreplace").splitlines()
+        return self.refusal + done.stdout.decode("utf-8", "backslashreplace").splitlines()
 
     def stop(self) -> None:
         """End it; not there is fine."""

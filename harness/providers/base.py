@@ -92,12 +92,14 @@ class Provider(ABC):
         Looks at tools, disk, memory and addresses before anything is made; changes nothing.
         """
 
-    def reach_libraries(self) -> bool:
-        """Make hosts of libraries that are there without the lab answer `exec`, so that leases can be taken.
-
-        Returns False where `up` makes the libraries: then nobody else can have them before.
-        """
+    @property
+    def has_libraries_before(self) -> bool:
+        """Whether the libraries, and so their leases, are there without the lab."""
         return False
+
+    def reach_libraries(self) -> None:
+        """Before `up`, make the hosts of such libraries answer `exec`, so that leases can be taken."""
+        raise InfrastructureError(f"the libraries of {self.topology.name} come with the lab")
 
     @abstractmethod
     def up(self) -> None:

@@ -43,8 +43,6 @@ from harness.topology import BACKUP_SERVER, CONNECTION_SERVER, MEDIA_SERVER, Nod
 ROOT = "root"
 # How far a machine's clock may be off: certificates and the order of log lines depend on it, in seconds.
 CLOCK_SECONDS = 5.0
-# A command that only looks: a machine that does not answer within this, in seconds, does not run.
-LOOK_SECONDS = 60.0
 
 
 class MachinesProvider(Provider):
@@ -70,13 +68,17 @@ class MachinesProvider(Provider):
             if switch is not None:
                 switch.check()
 
-    def reach_libraries(self) -> bool:
-        """Have the media servers answer: what is in their libraries is there without this lab."""
+    @property
+    def has_libraries_before(self) -> bool:
+        """What is in a lab room is there without this lab."""
+        return True
+
+    def reach_libraries(self) -> None:
+        """Have the media servers answer."""
         names = {library.node for library in self.topology.libraries}
         nodes = [node for node in self.topology.nodes if node.name in names]
         self._record_consoles()
         self._in_parallel(self._reach, nodes)
-        return True
 
     def up(self) -> None:
         """Reach every machine, look whether it will do, claim a folder on it, bring the product."""
@@ -338,6 +340,7 @@ class MachinesProvider(Provider):
         if not self.memory(node).get("claimed"):
             return False
         try:
+            self.ssh[node.name].open(reach.CONNECT_SECONDS)
             return not node.served_roles or daemons.roles_run(self, node)
         except HarnessError:
             return False

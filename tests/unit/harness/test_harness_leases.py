@@ -33,8 +33,11 @@ class Shared(FakeProvider):
     def lease_folder(self, node: Node) -> str:
         return str(self.folder)
 
-    def reach_libraries(self) -> bool:
+    @property
+    def has_libraries_before(self) -> bool:
         return True
+
+    def reach_libraries(self) -> None: ...
 
 
 @pytest.fixture
@@ -107,6 +110,23 @@ def test_who_waits_gets_it_when_it_is_given_back(harnesses: tuple[Shared, Shared
     assert waits.is_set()
     assert state(two)["lease"]["owner"] == leases.owner_of(two.lab)
     assert any("waits, position 1: held by" in event.detail for event in said)
+
+
+def test_who_is_interrupted_leaves_the_queue(harnesses: tuple[Shared, Shared]) -> None:
+    """Ctrl-C while waiting holds nobody up."""
+    one, two = harnesses
+    first, second = Leases(one), Leases(two)
+    first.take()
+
+    def interrupt(_: float) -> bool:
+        assert len(state(two)["waiting"]) == 1
+        raise KeyboardInterrupt
+
+    second.pause = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        second.take()
+    assert state(two)["waiting"] == []
+    first.release()
 
 
 def test_the_queue_is_first_come_first_served(harnesses: tuple[Shared, Shared]) -> None:
