@@ -40,7 +40,7 @@ class Ssh:
     """One node over SSH.
 
     `connect` makes the TCP connection (in a network namespace, if need be). The node must show
-    `host_key`, an OpenSSH public key (or one of several, a line each); we answer with the private key in
+    `host_key`, an OpenSSH public key (or several kinds, a line each); we answer with the private key in
     `identity`.  `prefix` stands before every command (sudo).
     """
 
