@@ -2,6 +2,7 @@
 #
 #   make lab                    the main job on VMs: backup, restore, proof, report
 #   make lab TOPOLOGY=process   the same without VMs or root, in seconds
+#   make lab TOPOLOGY=file.yaml the same on machines of a lab room (docs/machines.md)
 #   make test                   unit tests, the process lab, one main job on VMs
 #   make night                  everything on VMs
 #   make bench                  what it costs, beside tar and ndmjob; also in build/bench.json
@@ -13,8 +14,9 @@ VENV ?= .venv
 SPANREEL = $(VENV)/bin/spanreel
 PYTEST = $(VENV)/bin/python -m pytest
 
-# What a topology needs installed; one of your own needs what VMs need.
-GROUP = $(if $(filter process,$(TOPOLOGY)),process,vms)
+# What a topology needs installed; one of your own of VMs needs what VMs need.
+OF_MACHINES = $(shell grep -qs '^provider: *machines' $(TOPOLOGY) && echo machines)
+GROUP = $(if $(filter process,$(TOPOLOGY)),process,$(or $(OF_MACHINES),vms))
 
 .PHONY: lab test night bench unit integration e2e lint clean
 

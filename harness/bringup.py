@@ -21,12 +21,17 @@ def up(provider: Provider) -> None:
     alive = provider.alive() if lab.state != "off" else {}
     if lab.state in ("ready", "seeded") and all(alive.values()):
         events.step("", "up", "skipped", "the lab is running already")
+        _take_leases(provider)
         return
     with events.stepping("", "check this host"):
         provider.check()
     lab.state = "booted"  # From here on there may be something for `down` to end.
     lab.save()
+    if provider.has_libraries_before:
+        provider.reach_libraries()
+        _take_leases(provider)
     provider.up()
+    _take_leases(provider)
     with events.stepping("", "certificates"):
         secretstore.make_certificates(provider.topology, lab)
     _each(provider.topology.nodes, lambda node: provider.install(node, nodeconfig.files(provider, node)))
@@ -35,6 +40,12 @@ def up(provider: Provider) -> None:
     add_junctions(provider)
     lab.state = "ready"
     lab.save()
+
+
+def _take_leases(provider: Provider) -> None:
+    """Wait for the turn of whoever brings the lab up, if it said who it is (`session.holding`)."""
+    if provider.leases is not None:
+        provider.leases.take()
 
 
 def add_junctions(provider: Provider) -> None:
@@ -58,6 +69,8 @@ def add_junctions(provider: Provider) -> None:
 
 def down(provider: Provider) -> None:
     """End everything the lab runs."""
+    if provider.leases is not None and not provider.has_libraries_before:
+        provider.leases.release()  # they end with the machines they lie on
     with provider.events.stepping("", "down"):
         provider.down()
     provider.lab.state = "off"

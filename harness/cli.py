@@ -10,6 +10,7 @@ from harness.commands.clean import clean
 from harness.commands.down import down
 from harness.commands.exec import execute
 from harness.commands.info import info
+from harness.commands.lease import lease
 from harness.commands.run import run
 from harness.commands.up import up
 from harness.errors import HarnessError
@@ -42,5 +43,5 @@ def lab() -> None:
     """
 
 
-for command in (up, run, info, execute, down, clean):
+for command in (up, run, info, execute, down, clean, lease):
     lab.add_command(command)

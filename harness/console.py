@@ -6,7 +6,8 @@ with the UTC time at which its first byte arrived.
 
     python -m harness.console URL=LOG [URL=LOG ...]
 
-A URL is whatever pyserial opens: `/dev/pts/3`, `/dev/ttyUSB0`, `rfc2217://host:port`, `socket://host:port`.
+A URL is whatever pyserial opens: `/dev/pts/3`, `/dev/ttyUSB0`, `rfc2217://host:port`, `socket://host:port`,
+and may end in its speed: `/dev/ttyUSB0,9600`.
 The process prints `ready` once every console is open, and ends on SIGTERM.
 """
 
@@ -29,6 +30,8 @@ from harness.errors import InfrastructureError
 # A reader wakes this often to see whether it should end.
 _POLL_SECONDS = 0.5
 _READ_BYTES = 4096
+# What consoles of servers and virtual machines have, in bits a second.
+_BAUD = 115200
 # Opening a console takes milliseconds; a serial server on the network may take a moment.
 _OPEN_SECONDS = 15.0
 
@@ -66,14 +69,21 @@ def record(port: serial.SerialBase, log: Path, stop: threading.Event) -> None:
     with log.open("ab") as out:
         stamper = LineStamper(out)
         while not stop.is_set():
+            data = b""
             try:
                 data = port.read(1)
                 data += port.read(min(getattr(port, "in_waiting", 0), _READ_BYTES))
             except (OSError, serial.SerialException):
                 # The machine was switched off: its pty is gone, and so is what we could read.
-                stamper.feed(b"\n[console closed]\n")
+                stamper.feed(data + b"\n[console closed]\n")
                 return
             stamper.feed(data)
+
+
+def split_speed(place: str) -> tuple[str, int]:
+    """Take URL,BAUD apart."""
+    url, comma, baud = place.rpartition(",")
+    return (url, int(baud)) if comma else (place, _BAUD)
 
 
 def main(arguments: list[str]) -> int:
@@ -83,9 +93,10 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is meant for the command, not for us
     threads = []
     for argument in arguments:
-        url, _, log = argument.rpartition("=")
+        place, _, log = argument.rpartition("=")
+        url, baud = split_speed(place)
         try:
-            port = serial.serial_for_url(url, baudrate=115200, timeout=_POLL_SECONDS)
+            port = serial.serial_for_url(url, baudrate=baud, timeout=_POLL_SECONDS)
         except (OSError, serial.SerialException) as error:
             sys.stdout.write(f"cannot open console {url}: {error}\n")
             return 1

@@ -154,7 +154,9 @@ def create(name: str, topology: Topology) -> LabState:
         lab = LabState(
             name,
             topology.name,
-            _free_subnet(topology, others_may_have_it=name == topology.name),
+            topology.subnet
+            if topology.provider == topologies.MACHINES
+            else _free_subnet(topology, others_may_have_it=name == topology.name),
             secrets.token_hex(TOKEN_BYTES),
             created=created,
         )

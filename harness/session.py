@@ -11,6 +11,7 @@ from harness import topology as topologies
 from harness.errors import LabNotRunningError, UsageError
 from harness.events import Events, JsonLines, view_for
 from harness.lab import LabState
+from harness.leases import Leases
 from harness.providers import registry
 from harness.providers.base import Provider
 from harness.topology import Topology
@@ -48,8 +49,11 @@ def provider_of(lab: LabState, events: Events | None = None) -> Provider:
 
 
 @contextmanager
-def holding(name: str, topology: Topology | None) -> Iterator[Provider]:
-    """Hold a lab's lock, make the lab if a topology is given, and show progress meanwhile."""
+def holding(name: str, topology: Topology | None, *, wait: bool = True) -> Iterator[Provider]:
+    """Hold a lab's lock, make the lab if a topology is given, and show progress meanwhile.
+
+    Leases of libraries that are taken meanwhile end with it; `wait` says whether to wait for them.
+    """
     with ExitStack() as stack:
         stack.enter_context(labs.locked(name))
         lab = labs.create(name, topology) if topology else labs.load(name)
@@ -62,4 +66,7 @@ def holding(name: str, topology: Topology | None) -> Iterator[Provider]:
         view = view_for(sys.stderr)
         stack.enter_context(view)
         events.subscribe(view)
-        yield provider_of(lab, events)
+        provider = provider_of(lab, events)
+        provider.leases = Leases(provider, wait=wait)
+        stack.callback(provider.leases.release)
+        yield provider

@@ -40,7 +40,8 @@ class Ssh:
     """One node over SSH.
 
     `connect` makes the TCP connection (in a network namespace, if need be). The node must show
-    `host_key`, an OpenSSH public key line; we answer with the private key in `identity`.
+    `host_key`, an OpenSSH public key (or several kinds, a line each); we answer with the private key in
+    `identity`.  `prefix` stands before every command (sudo).
     """
 
     node: str
@@ -49,6 +50,7 @@ class Ssh:
     identity: Path
     host_key: str
     environment: dict[str, str] = field(default_factory=dict)
+    prefix: tuple[str, ...] = ()
     _client: paramiko.SSHClient | None = field(default=None, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -120,10 +122,11 @@ class Ssh:
 
     def _connected(self, timeout: float) -> paramiko.SSHClient:
         client = paramiko.SSHClient()
-        kind, blob = self.host_key.split()[:2]
-        client.get_host_keys().add(
-            self.node, kind, paramiko.PKey.from_type_string(kind, base64.b64decode(blob))
-        )
+        for line in self.host_key.splitlines():
+            kind, blob = line.split()[:2]
+            client.get_host_keys().add(
+                self.node, kind, paramiko.PKey.from_type_string(kind, base64.b64decode(blob))
+            )
         client.set_missing_host_key_policy(paramiko.RejectPolicy())
         try:
             client.connect(
@@ -150,7 +153,7 @@ class Ssh:
 
     def _command_line(self, argv: Sequence[str], timeout: float) -> bytes:
         """What the node's shell gets: nothing in argv is interpreted, and the command ends with its time."""
-        words = ["timeout", f"--kill-after={KILL_GRACE_SECONDS}", f"{timeout:.0f}", "env"]
+        words = [*self.prefix, "timeout", f"--kill-after={KILL_GRACE_SECONDS}", f"{timeout:.0f}", "env"]
         words += [f"{name}={value}" for name, value in self.environment.items()]
         # The shell stays: it makes an exit code of the signal that ended a command; paramiko would lose it.
         return os.fsencode(shlex.join([*words, *argv]) + "; exit $?")

@@ -27,6 +27,11 @@ SERVED_ROLES = frozenset({FILE_SERVER, CONNECTION_SERVER, MEDIA_SERVER})
 # The library model as an iSCSI target on the host.
 MODEL_TARGET = "iscsi-model"
 
+# The provider of machines that exist already: their addresses are what they are.
+MACHINES = "machines"
+# Labs of other providers are moved to another third octet.
+SUBNET_PREFIX = 24
+
 # Where restores go; left out of seed and comparison.
 RESTORED = "/restored"
 
@@ -43,11 +48,19 @@ class Disk:
 
 @dataclass(frozen=True)
 class Ssh:
-    """How SSH reaches a node; the provider fills what is left out."""
+    """How SSH reaches a node; the provider fills what is left out.
+
+    `address` is where SSH is, if not at the node's own address (a management network).  A machine that
+    exists already must show `host_key` (one public key a line) or what stands in `known_hosts`.
+    """
 
     user: str = "root"
     port: int = 22
     identity: str = ""
+    address: str = ""
+    host_key: str = ""
+    known_hosts: str = ""
+    sudo: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,12 +74,39 @@ class ConsoleSpec:
 
 @dataclass(frozen=True)
 class Power:
-    """How a node is switched on and off."""
+    """How a node is switched on and off.
+
+    By commands (`on`, `off`, `cycle`), as a libvirt domain (`domain` at `uri`), or by IPMI (`host`, `user`,
+    `password_file`).
+    """
 
     kind: str
     on: str = ""
     off: str = ""
     cycle: str = ""
+    uri: str = "qemu:///system"
+    domain: str = ""
+    host: str = ""
+    user: str = ""
+    password_file: str = ""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the provider `machines` may do on a machine, and where: all folders are the machine's own.
+
+    Everything of a lab lies in one folder below `base`, but the local roots if `data`, and the scratch space
+    if `scratch`, name a larger disk.  `leases` is the same for all labs that share the machine.
+    """
+
+    base: str = "/var/lib/spanreel-lab"
+    data: str = ""
+    scratch: str = ""
+    leases: str = "/var/lib/spanreel-lab-leases"
+    product: str = "deploy"
+    bin: str = ""
+    service: str = "auto"
+    boot_seconds: int = 300
 
 
 @dataclass(frozen=True)
@@ -82,6 +122,7 @@ class Node:
     ssh: Ssh = field(default_factory=Ssh)
     console: ConsoleSpec | None = None
     power: Power | None = None
+    machine: Machine = field(default_factory=Machine)
 
     def has(self, role: str) -> bool:
         """Whether the node has this role."""
@@ -165,6 +206,8 @@ class Topology:
 
     def with_subnet(self, subnet: str) -> Topology:
         """Return the same lab in another /24: every node keeps its host part."""
+        if subnet == self.subnet:
+            return self
         network = ipaddress.IPv4Network(subnet)
         nodes = tuple(
             replace(node, address=str(network[int(ipaddress.IPv4Address(node.address)) & 0xFF]))
@@ -228,6 +271,7 @@ def _node(item: dict[str, Any]) -> Node:
         ssh=Ssh(**item.get("ssh", {})),
         console=ConsoleSpec(**item["console"]) if "console" in item else None,
         power=Power(**item["power"]) if "power" in item else None,
+        machine=Machine(**item.get("machine", {})),
         **rest,
     )
 
@@ -244,21 +288,44 @@ def _check(topology: Topology, document: Document) -> None:
         network = ipaddress.IPv4Network(topology.subnet)
     except ValueError as error:
         raise document.error(["subnet"], str(error)) from error
+    if topology.provider == MACHINES:
+        _check_machines(topology, document)
+    elif network.prefixlen != SUBNET_PREFIX:
+        raise document.error(["subnet"], f"a /{SUBNET_PREFIX} is wanted for the provider {topology.provider}")
     _check_nodes(topology, network, document)
     _check_unique([junction.path for junction in topology.gns], "gns", "path", document)
     for index, junction in enumerate(topology.gns):
         _check_node_role(topology, junction.owner, FILE_SERVER, ["gns", index, "owner"], document)
     for index, library in enumerate(topology.libraries):
         _check_node_role(topology, library.node, MEDIA_SERVER, ["libraries", index, "node"], document)
-        if library.transport == MODEL_TARGET and topology.provider != "libvirt":
-            message = (
-                f"{MODEL_TARGET} is for machines of the provider libvirt; this lab's is {topology.provider}"
-            )
+        only_libvirt = {MODEL_TARGET, "tgt"} if topology.provider == MACHINES else {MODEL_TARGET}
+        if library.transport in only_libvirt and topology.provider != "libvirt":
+            message = f"{library.transport} is for the provider libvirt; this lab's is {topology.provider}"
             raise document.error(["libraries", index, "transport"], message)
         unknown = set(library.writable) - set(library.slots)
         if unknown:
             message = f"{', '.join(sorted(unknown))}: not in slots"
             raise document.error(["libraries", index, "writable"], message)
+
+
+def _check_machines(topology: Topology, document: Document) -> None:
+    """Check what only machines that exist already need: pinned host keys, files of this host, consoles."""
+    for index, node in enumerate(topology.nodes):
+        where: list[str | int] = ["nodes", index]
+        if not node.ssh.host_key and not node.ssh.known_hosts:
+            hint = (
+                "`ssh-keyscan ADDRESS` prints keys; compare them with the machine's own before you write them"
+            )
+            raise document.error(
+                [*where, "ssh"], "no host_key and no known_hosts: nobody is trusted", hint=hint
+            )
+        for key in ("identity", "known_hosts"):
+            value: str = getattr(node.ssh, key)
+            # The lab keeps a copy of this file elsewhere, so a relative name would mean another file there.
+            if value and not value.startswith(("/", "~")):
+                raise document.error([*where, "ssh", key], f"{value}: an absolute path is wanted")
+        if node.console is not None and not node.console.target:
+            raise document.error([*where, "console"], "a target is wanted: /dev/ttyUSB0, HOST:PORT")
 
 
 def _check_nodes(topology: Topology, network: ipaddress.IPv4Network, document: Document) -> None:

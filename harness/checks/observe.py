@@ -19,7 +19,10 @@ Seen = Callable[[], set[Connection]]
 @contextmanager
 def observing(provider: Provider, capture: Path) -> Iterator[Seen]:
     """Observe while entered; with a bridge, the capture is kept in `capture`."""
-    if provider.bridge is None:
+    if (watched := provider.watched()) is not None:
+        with watched as seen:
+            yield seen
+    elif provider.bridge is None:
         with SocketWatch() as watch:
             yield lambda: watch.connections
     else:

@@ -31,3 +31,16 @@ def which_lab(function: F) -> F:
         "--lab", "name", metavar="NAME", callback=_checked, help="Name of the lab. Default: the topology's."
     )
     return topology(name(function))
+
+
+def no_wait(function: F) -> F:
+    """Add --no-wait, as the argument `wait`."""
+    option = click.option(
+        "--no-wait",
+        "wait",
+        is_flag=True,
+        flag_value=False,
+        default=True,
+        help="If another run holds the library, say who and end, instead of waiting for the turn.",
+    )
+    return option(function)

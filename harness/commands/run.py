@@ -7,7 +7,7 @@ import time
 import click
 
 from harness import bringup, namespace, session
-from harness.commands.options import which_lab
+from harness.commands.options import no_wait, which_lab
 from harness.evidence import keep_journals
 from harness.job.main import main_job
 from harness.job.record import Run
@@ -19,14 +19,15 @@ from harness.report.summary import show
 @click.command()
 @which_lab
 @click.option("--keep", is_flag=True, help="Leave the lab running afterwards. It stays up anyway if it was.")
+@no_wait
 @click.pass_context
-def run(ctx: click.Context, topology: str | None, name: str | None, keep: bool) -> None:
+def run(ctx: click.Context, topology: str | None, name: str | None, keep: bool, wait: bool) -> None:
     """Run the main job: seed, back up through each file server, restore, prove, report.
 
     Example: spanreel lab run --topology process
     """
     lab, wanted = session.wanted(topology, name)
-    with session.holding(lab, wanted) as provider:
+    with session.holding(lab, wanted, wait=wait) as provider:
         keep = keep or provider.lab.state in ("ready", "seeded")
         done = new_run(provider)
         try:
@@ -61,6 +62,9 @@ def job(done: Run) -> None:
     if ready:
         main_job(done)
         keep_journals(provider, done.folder / "journals")
+        if provider.leases is not None:
+            with done.guard("the library was ours alone"):
+                provider.leases.verify()
         provider.lab.state = "seeded"
         provider.lab.save()
     done.seconds = time.time() - done.started

@@ -10,7 +10,7 @@ import json
 from importlib import resources
 from typing import Any
 
-from harness.providers.base import Provider
+from harness.providers.base import COMMAND_SECONDS, Provider
 from harness.topology import Node
 
 
@@ -24,7 +24,10 @@ def encode(argument: Any) -> str:
     return json.dumps(argument)
 
 
-def call(provider: Provider, node: Node, name: str, argument: Any) -> Any:
+def call(
+    provider: Provider, node: Node, name: str, argument: Any, *, timeout: float = COMMAND_SECONDS
+) -> Any:
     """Run a script on a node and return what it printed as JSON."""
-    result = provider.run(node, ["python3", "-", encode(argument)], stdin=source(name))
+    argv = ["python3", "-", encode(argument)]
+    result = provider.run(node, argv, stdin=source(name), timeout=timeout)
     return json.loads(result.stdout)

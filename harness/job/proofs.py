@@ -109,8 +109,7 @@ def no_local_roots(run: Run) -> None:
     with run.guard("local roots stay with their owners"), run.phase("search for local roots"):
         name = "local roots are not in the backup server's NDMP traffic"
         if provider.bridge is None:
-            recordings = [path for path in (provider.lab.folder / "relay").glob("*/*") if path.is_file()]
-            run.check(token.in_files(name, text, recordings))
+            run.check(token.in_files(name, text, provider.ndmp_recordings()))
         else:
             for path in sorted(run.folder.glob("*.pcap")):
                 run.check(token.in_capture(f"{name}: {path.stem}", text, path, provider.topology.ndmp_port))

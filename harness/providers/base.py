@@ -10,18 +10,25 @@ from __future__ import annotations
 
 import subprocess
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from harness.errors import CommandError, InfrastructureError
 from harness.events import Events
 from harness.lab import LabState
 from harness.topology import Node, Topology
 
+if TYPE_CHECKING:
+    from harness.checks.connections import Connection
+    from harness.leases import Leases
+
 # A command that says nothing about its length: long enough for a restore on emulated processors.
 COMMAND_SECONDS = 3600.0
+# What a machine of its own has kept since it was switched on.
+JOURNAL = ("journalctl", "--boot", "--output=short-iso-precise", "--no-pager")
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,8 @@ class Provider(ABC):
         self.topology = topology
         self.lab = lab
         self.events = events
+        # Of the run that uses this object; `bringup.up` takes them.
+        self.leases: Leases | None = None
 
     # --- life -------------------------------------------------------------------------------
 
@@ -82,6 +91,15 @@ class Provider(ABC):
 
         Looks at tools, disk, memory and addresses before anything is made; changes nothing.
         """
+
+    @property
+    def has_libraries_before(self) -> bool:
+        """Whether the libraries, and so their leases, are there without the lab."""
+        return False
+
+    def reach_libraries(self) -> None:
+        """Before `up`, make the hosts of such libraries answer `exec`, so that leases can be taken."""
+        raise InfrastructureError(f"the libraries of {self.topology.name} come with the lab")
 
     @abstractmethod
     def up(self) -> None:
@@ -173,6 +191,15 @@ class Provider(ABC):
     def paths(self, node: Node) -> NodePaths:
         """Where things lie on this node.  `data` contains `lab.token`."""
 
+    def lease_folder(self, node: Node) -> str:
+        """Where leases of a media server's libraries lie, for everybody who could use them."""
+        return f"{self.paths(node).state}/leases"
+
+    def journal_command(self, node: Node) -> Sequence[str] | None:
+        """Return the command that prints what the node's roles said; None: the host has it already."""
+        del node
+        return JOURNAL if self.netns is not None else None
+
     @abstractmethod
     def consoles(self) -> Mapping[str, Path]:
         """For each node the host file in which its console (or log) is recorded."""
@@ -221,6 +248,14 @@ class Provider(ABC):
                 )
             except OSError as error:
                 raise InfrastructureError(f"host: cannot run {argv[0]}: {error.strerror}") from error
+
+    def watched(self) -> AbstractContextManager[Callable[[], set[Connection]]] | None:
+        """Watch the machines' own sockets while entered; None: they are seen on the host or on `bridge`."""
+        return None
+
+    def ndmp_recordings(self) -> list[Path]:
+        """Return files with what the backup server's NDMP sessions carried, where there is no `bridge`."""
+        return [path for path in (self.lab.folder / "relay").glob("*/*") if path.is_file()]
 
     # --- what follows from the above ----------------------------------------------------------
 

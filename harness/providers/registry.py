@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-from harness.errors import MissingToolError, UsageError
+from harness.errors import MissingToolError
 from harness.events import Events
 from harness.lab import LabState
 from harness.providers.base import Provider
@@ -14,14 +14,12 @@ from harness.topology import Topology
 PROVIDERS = {
     "process": ("harness.providers.process.provider", "ProcessProvider"),
     "libvirt": ("harness.providers.libvirt.provider", "LibvirtProvider"),
+    "machines": ("harness.providers.machines.provider", "MachinesProvider"),
 }
 
 
 def make(topology: Topology, lab: LabState, events: Events) -> Provider:
     """Return the provider of a lab."""
-    if topology.provider not in PROVIDERS:
-        known = ", ".join(PROVIDERS)
-        raise UsageError(f"provider {topology.provider} does not exist yet", hint=f"there are: {known}")
     module, name = PROVIDERS[topology.provider]
     try:
         cls: type[Provider] = getattr(importlib.import_module(module), name)

@@ -97,3 +97,8 @@ def _start_time(pid: int) -> int | None:
 def _boot() -> str:
     """Name of the present boot: start times of another boot mean nothing."""
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+def remember(pid: int) -> Started:
+    """Return what is remembered of a process that somebody else here started."""
+    return Started(pid, _start_time(pid) or 0, _boot())

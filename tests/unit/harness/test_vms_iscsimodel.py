@@ -88,7 +88,7 @@ def test_a_topology_chooses_it_for_machines_only(tmp_path: Path) -> None:
     assert "transport: model" in text
     file = tmp_path / "chosen.yaml"
     file.write_text(text.replace("transport: model", f"transport: {MODEL_TARGET}"))
-    with pytest.raises(TopologyError, match="is for machines of the provider libvirt"):
+    with pytest.raises(TopologyError, match="is for the provider libvirt"):
         topologies.read(file)
     file.write_text(
         text.replace("transport: model", f"transport: {MODEL_TARGET}").replace(

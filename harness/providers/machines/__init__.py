@@ -1,0 +1,1 @@
+"""Lab machines that exist already, reached by SSH; left as they were found."""

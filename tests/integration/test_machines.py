@@ -1,0 +1,74 @@
+"""The provider `machines`, for real: an SSH server of this machine, roles under addresses of their own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import sshmachines
+from tests.labrun import Lab
+from tests.sshmachines import Sshd
+
+pytestmark = [
+    pytest.mark.process_lab,
+    pytest.mark.skipif(bool(sshmachines.missing()), reason=sshmachines.missing()),
+]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    """One SSH server for all tests here."""
+    with sshmachines.sshd(tmp_path_factory.mktemp("sshd")) as running:
+        yield running
+
+
+def tree(folder: Path) -> list[str]:
+    """Every name below a folder."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def test_the_main_job_passes_on_machines_reached_by_ssh(server: Sshd, tmp_path: Path) -> None:
+    """`spanreel lab run` deploys the product by SSH, passes the main job, leaves the lease's file only."""
+    machine, data = tmp_path / "machine", tmp_path / "disk"
+    data.mkdir()
+    file = tmp_path / "room.yaml"
+    file.write_text(
+        server.topology(
+            "room", f"{{base: {machine}/base, data: {data}, leases: {machine}/leases, service: process}}"
+        )
+    )
+    machine.mkdir()
+    lab = Lab(str(file), "test-machines", tmp_path / "state")
+    try:
+        done = lab.lab("run", timeout=900)
+    finally:
+        down = lab.lab("down")
+    report = lab.report()
+    outcomes = {check["name"]: check["status"] for check in report["checks"]}
+    assert done.code == 0, done.out + done.err
+    assert set(outcomes.values()) <= {"passed", "left-out"}
+    assert outcomes["one backup channel through fs2"] == "passed"
+    assert outcomes["local roots are not in the backup server's NDMP traffic"] == "passed"
+    assert sum(status == "passed" for status in outcomes.values()) >= 18
+    assert down.code == 0
+    assert tree(data) == []
+    assert tree(machine) == ["leases", "leases/LABLIB0001.json", "leases/lock"]
+    assert processes_with(str(machine)) == []
+    newest = max((lab.state / "spanreel/labs/test-machines/runs").iterdir())
+    assert "ready media-server" in (newest / "journals/media1.log").read_text()
+
+
+def processes_with(text: str) -> list[str]:
+    """Return the command lines of this machine that name something."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if text in words and int(folder.name) != os.getpid():
+            found.append(words)
+    return found
