@@ -4,7 +4,7 @@
 #   make lab TOPOLOGY=process   the same without VMs or root, in seconds
 #   make lab TOPOLOGY=file.yaml the same on machines of a lab room (docs/machines.md)
 #   make test                   unit tests, the process lab, one main job on VMs
-#   make night                  everything on VMs
+#   make night                  the main job and all scenarios, and a page that says what changed
 #   make bench                  what it costs, beside tar and ndmjob; also in build/bench.json
 #                               a short run: BENCH="--only contest --trees empty,large --by tar,token"
 #   INSTALL=0 make ...          install nothing; name what is missing
@@ -28,7 +28,9 @@ test:
 	@bootstrap/install test
 	@$(MAKE) --no-print-directory unit integration e2e
 
-night: test
+night:
+	@bootstrap/install test
+	@$(SPANREEL) lab nightly
 
 bench:
 	@bootstrap/install test

@@ -6,12 +6,17 @@ from typing import Any
 
 import click
 
+from harness.commands.check import check
 from harness.commands.clean import clean
 from harness.commands.down import down
 from harness.commands.exec import execute
+from harness.commands.history import history
 from harness.commands.info import info
 from harness.commands.lease import lease
+from harness.commands.nightly import nightly
 from harness.commands.run import run
+from harness.commands.scenarios import scenarios
+from harness.commands.shell import shell
 from harness.commands.up import up
 from harness.errors import HarnessError
 
@@ -43,5 +48,5 @@ def lab() -> None:
     """
 
 
-for command in (up, run, info, execute, down, clean, lease):
+for command in (up, run, scenarios, nightly, history, check, info, execute, shell, down, clean, lease):
     lab.add_command(command)

@@ -6,7 +6,8 @@
     ├── InfrastructureError     3     the machine, the hypervisor, the network: not the product
     │   ├── MissingToolError         3     a program or library of the host is not there
     │   ├── LabBusyError             3     somebody else holds the lab; names the holder
-    │   └── LabNotRunningError       3     the command needs a lab that is up
+    │   ├── LabNotRunningError       3     the command needs a lab that is up
+    │   └── NotPossibleError         3     this lab, or this host, cannot do what a scenario asks for
     └── CheckError             1     the product did not do what it promises
 
 `CommandError` is the odd one: a command on a node ended badly, and only the caller knows whether
@@ -81,6 +82,10 @@ class LabBusyError(InfrastructureError):
 
 class LabNotRunningError(InfrastructureError):
     """The command needs a running lab."""
+
+
+class NotPossibleError(InfrastructureError):
+    """The lab cannot do it: who asked leaves it out, and says so."""
 
 
 class CommandError(InfrastructureError):

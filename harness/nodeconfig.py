@@ -111,8 +111,20 @@ def _config(provider: Provider, node: Node) -> Table:
         mine = [library for library in topology.libraries if library.node == node.name]
         config["media_server"] = {"libraries": [_library(library, paths) for library in mine]}
     if node.has(BACKUP_SERVER):
-        config["backup_server"] = _backup_server(provider, paths)
+        config["backup_server"] = _backup_server(provider, paths, 0)
     return config
+
+
+def with_library(provider: Provider, node: Node, index: int) -> tuple[str, bytes]:
+    """Return path and text of a second configuration of a backup server, which uses another library.
+
+    It has a catalogue of its own.  Raises UsageError when the topology has no such library.
+    """
+    paths = provider.paths(node)
+    config = _config(provider, node)
+    config["backup_server"] = _backup_server(provider, paths, index)
+    config["backup_server"]["catalogue"] = f"{paths.state}/catalogue-{index}.sqlite"
+    return f"{paths.config.removesuffix('.toml')}-{index}.toml", to_toml(config).encode()
 
 
 def _cluster(topology: Topology, node: Node, paths: NodePaths) -> Table:
@@ -154,12 +166,12 @@ def _library(library: Library, paths: NodePaths) -> Table:
     return table
 
 
-def _backup_server(provider: Provider, paths: NodePaths) -> Table:
+def _backup_server(provider: Provider, paths: NodePaths, index: int) -> Table:
     """The section [backup_server]: one library, and every NDMP server there is."""
     topology = provider.topology
-    if not topology.libraries:
-        raise UsageError(f"{topology.file}: libraries: a backup server needs one")
-    library = topology.libraries[0]
+    if len(topology.libraries) <= index:
+        raise UsageError(f"{topology.file}: libraries: {index + 1} are needed")
+    library = topology.libraries[index]
     return {
         "catalogue": catalogue(paths),
         "entry": topology.only(FILE_SERVER).name,

@@ -93,6 +93,7 @@ class Client:
                 address, connect_timeout, source_address=(source, 0) if source else None
             )
             dataconn.watch_peer(stream)
+            dataconn.expect_acknowledgement(stream)
             if tls is not None:
                 stream = tls.wrap_socket(stream)
             if check is not None:

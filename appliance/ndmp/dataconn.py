@@ -44,6 +44,20 @@ def watch_peer(stream: socket.socket) -> None:
     stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, ALIVE_PROBES)
 
 
+ANSWERED_S = ALIVE_IDLE_S + ALIVE_EVERY_S * ALIVE_PROBES
+"""For the side that asks.  Keepalive does not look while something is unacknowledged, and a question to a
+machine that is gone would be sent again for a quarter of an hour."""
+
+
+def expect_acknowledgement(stream: socket.socket) -> None:
+    """For who sends questions: nothing acknowledged for two minutes means that the peer's machine is gone.
+
+    Not for the other side of a control connection, and never for data: a DMA may be slow to read what is
+    posted to it, and a paused stream is healthy (tcp(7), TCP_USER_TIMEOUT counts closed windows too).
+    """
+    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, ANSWERED_S * 1000)
+
+
 def tune(stream: socket.socket) -> None:
     """Large buffers, keepalive, no delay: for a stream of bulk data."""
     stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -6,18 +6,24 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-# "left-out" is for what this lab cannot show (and says so); "error" for a check that could not look.
-Status = Literal["passed", "failed", "left-out", "error"]
+# "left-out" is for what this lab cannot show (and says so); "error" for a check that could not look;
+# "known" for a failure that known-issues.yaml names.
+Status = Literal["passed", "failed", "left-out", "error", "known"]
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One check: its outcome in a line, and what else is worth reading."""
+    """One check: its outcome in a line, and what else is worth reading.
+
+    `scenario` is "" for the main job; `evidence` the folder of what was kept, below the run's.
+    """
 
     name: str
     status: Status
     summary: str
     details: tuple[str, ...] = ()
+    scenario: str = ""
+    evidence: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return it as report.json has it."""

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from harness.errors import CommandError, InfrastructureError
+from harness.errors import CommandError, InfrastructureError, NotPossibleError
 from harness.events import Events
+from harness.faults.link import Bad
 from harness.lab import LabState
 from harness.topology import Node, Topology
 
@@ -136,6 +137,17 @@ class Provider(ABC):
     def alive(self) -> Mapping[str, bool]:
         """For each node whether it runs now (for `info` and for `up` on a running lab)."""
 
+    # --- harm, for scenarios; a provider that cannot do it says so by NotPossibleError -------------
+
+    def kill(self, node: Node) -> None:
+        """End the node's served roles at once, as a loss of power would.  `start` brings them back."""
+        raise NotPossibleError(f"{node.name}: roles of this provider cannot be killed yet")
+
+    def bad_link(self, node: Node, bad: Bad) -> AbstractContextManager[None]:
+        """Have a node's link to all others bad while the context is entered."""
+        del bad
+        raise NotPossibleError(f"{node.name}: links of this provider cannot be made bad yet")
+
     # --- reaching nodes ---------------------------------------------------------------------
 
     @abstractmethod
@@ -203,6 +215,12 @@ class Provider(ABC):
     @abstractmethod
     def consoles(self) -> Mapping[str, Path]:
         """For each node the host file in which its console (or log) is recorded."""
+
+    def shell(self, node: Node) -> tuple[list[str], dict[str, str]]:
+        """Return command line and environment of an interactive shell on a node, run at this terminal."""
+        raise NotPossibleError(
+            f"{node.name}: this provider has no shell yet", hint="spanreel lab exec NODE -- COMMAND"
+        )
 
     # --- the host side of the lab's network ---------------------------------------------------
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import EXIT_COMPLETE
+from harness.evidence import repro
 from harness.job.record import Run
 
 # Programs of the host whose version explains a result.
@@ -34,6 +35,8 @@ def collect(run: Run) -> dict[str, Any]:
         "schema": 1,
         "passed": run.exit_code == EXIT_COMPLETE,
         "exit_code": run.exit_code,
+        "scenarios": list(dict.fromkeys(check.scenario for check in run.checks if check.scenario)),
+        "repeat": repro(run, "", run.number).splitlines()[-1],
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(run.started)),
         "seconds": round(run.seconds, 2),
         "lab": {
@@ -45,7 +48,7 @@ def collect(run: Run) -> dict[str, Any]:
             "folder": str(lab.folder),
         },
         "seed": {
-            "number": topology.seed.number,
+            "number": run.number,
             "size_mib": topology.seed.size_mib,
             "small_files": topology.seed.small_files,
             "names": run.files,

@@ -19,7 +19,7 @@ def render(data: dict[str, Any]) -> str:
     )
     environment.filters["size"] = size
     template = environment.get_template("report.html.j2")
-    counts = {status: _count(data, status) for status in ("passed", "failed", "error", "left-out")}
+    counts = {status: _count(data, status) for status in ("passed", "failed", "error", "left-out", "known")}
     return template.render(
         data=data, plot=plot(data["phases"]), counts=counts, local=local_time(data["started"])
     )

@@ -10,6 +10,7 @@ read or write (`at_object`), and by the changer for each label it reports (`show
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -32,6 +33,9 @@ __all__ = [
 
 WAIT_SECONDS_MAX = 600.0
 """Longest slow or hanging command, in seconds: beyond every time limit a test could want to run into."""
+
+LOOK_SECONDS = 0.05
+"""How often a waiting command looks whether the faults were replaced meanwhile."""
 
 UNTIL_RESTORED = 0
 FOR_EVER = 0
@@ -145,6 +149,8 @@ class FaultPlan:
 
     Attributes:
         on_gone, on_back: told the serial number of a device that went or came back.
+        on_strike: told the device, the command and the effect whenever a command fault happens.
+        refresh: called before each command, and while one waits; may call `replace`.
 
     """
 
@@ -159,6 +165,9 @@ class FaultPlan:
         self._interruptions: dict[str, int] = {}
         self.on_gone: Callable[[str], None] = lambda _serial: None
         self.on_back: Callable[[str], None] = lambda _serial: None
+        self.on_strike: Callable[[str, bytes, Effect], None] = lambda _device, _cdb, _effect: None
+        self.refresh: Callable[[], None] = lambda: None
+        self._replaced = 0
 
     def add(self, fault: CommandFault | CartridgeFault) -> None:
         """Have one more thing go wrong; a command fault counts from now."""
@@ -173,6 +182,19 @@ class FaultPlan:
         with self._changed:
             self._commands += other._commands
             self._cartridges += other._cartridges
+
+    def replace(self, other: FaultPlan) -> None:
+        """Have the faults of another plan instead, which must not be in use.
+
+        Commands that wait are carried out now, and devices that are gone come back.
+        """
+        with self._changed:
+            self._commands, self._cartridges = other._commands, other._cartridges
+            self._replaced += 1
+            gone = list(self._gone)
+            self._changed.notify_all()
+        for device in gone:
+            self.restore(device)
 
     # -- commands ------------------------------------------------------------------------------------
     def ticket(self, device: str) -> int:
@@ -196,18 +218,21 @@ class FaultPlan:
             DeviceGoneError, ConnectionDroppedError, CommandTimeoutError: it gets no answer.
 
         """
+        self.refresh()
         with self._changed:
+            replaced = self._replaced
             striking = [fault for fault in self._commands if fault.strikes(device, cdb)]
         if not striking:
             return None
         # All count; the first decides.
         effect = striking[0].effect
+        self.on_strike(device, cdb, effect)
         if isinstance(effect, Sense):
             raise CheckCondition(effect)
         if isinstance(effect, ScsiStatus):
             raise OtherStatus(effect)
         if isinstance(effect, Wait):
-            self._wait(device, effect, timeout_s, ticket)
+            self._wait(device, effect, timeout_s, ticket, replaced)
             return None
         if isinstance(effect, Gone):
             self.remove(device, effect.commands)
@@ -217,14 +242,21 @@ class FaultPlan:
             return dropped
         raise dropped
 
-    def _wait(self, device: str, wait: Wait, timeout_s: float, ticket: int | None) -> None:
+    def _wait(self, device: str, wait: Wait, timeout_s: float, ticket: int | None, replaced: int) -> None:
         seconds = min(wait.seconds, WAIT_SECONDS_MAX)
+        deadline = time.monotonic() + min(seconds, timeout_s)
         with self._changed:
             before = self._interruptions.get(device, 0) if ticket is None else ticket
-            self._changed.wait_for(
-                lambda: self._interruptions.get(device, 0) != before, min(seconds, timeout_s)
-            )
-            interrupted = self._interruptions.get(device, 0) != before
+        while True:
+            self.refresh()
+            left = deadline - time.monotonic()
+            with self._changed:
+                interrupted = self._interruptions.get(device, 0) != before
+                if self._replaced != replaced and not interrupted:
+                    return
+                if interrupted or left <= 0:
+                    break
+                self._changed.wait(min(left, LOOK_SECONDS))
         if not interrupted and seconds >= timeout_s:
             raise CommandTimeoutError(f"no answer within {timeout_s:g} s", device=device)
         if interrupted or not wait.answers:

@@ -20,6 +20,7 @@ from tape.model.changer import ChangerModel
 from tape.model.description import write_description
 from tape.model.drive import DriveModel
 from tape.model.element_map import ElementMap
+from tape.model.faultfile import FaultFile
 from tape.model.faults import DeviceGoneError, FaultPlan
 from tape.model.outcome import LUNS_CHANGED
 from tape.model.spec import BARCODE, LibrarySpec
@@ -45,7 +46,8 @@ class LibraryModel:
     Args:
         folder: keeps everything; made if it is not there.
         spec: the devices, elements and first cartridges.
-        faults: what is to go wrong; nothing if left out, and more may be added to `faults` later.
+        faults: what is to go wrong; more may be added to `faults` later.  If left out, the folder's
+            `faults.toml` says it, whenever there is one (`tape.model.faultfile`).
 
     Raises:
         TapeMisuseError: another process has the library, or spec and folder do not fit.
@@ -55,6 +57,8 @@ class LibraryModel:
     def __init__(self, folder: Path, spec: LibrarySpec, faults: FaultPlan | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.faults = faults if faults is not None else FaultPlan()
+        if faults is None:
+            FaultFile(folder, self.faults)
         self.folder = folder
         self.spec = spec
         self.closed = False

@@ -78,6 +78,29 @@ def stop(process: Started) -> None:
         raise InfrastructureError(f"process {process.pid} survives SIGKILL")
 
 
+def kill(process: Started) -> None:
+    """End a process and its group by force, and wait until it is gone."""
+    with contextlib.suppress(ProcessLookupError):
+        if alive(process):
+            os.killpg(process.pid, signal.SIGKILL)
+    deadline = time.monotonic() + STOP_SECONDS
+    while alive(process):
+        if time.monotonic() > deadline:
+            raise InfrastructureError(f"process {process.pid} survives SIGKILL")
+        time.sleep(POLL_SECONDS)
+
+
+def with_variable(name: str, value: str) -> list[int]:
+    """Return the ids of all processes that were started with this environment variable."""
+    wanted = f"{name}={value}".encode()
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it ended, or is another user's
+            if wanted in (folder / "environ").read_bytes().split(b"\0"):
+                found.append(int(folder.name))
+    return found
+
+
 def _reap(pid: int) -> None:
     """Collect our own dead child; somebody else's is init's business."""
     with contextlib.suppress(ChildProcessError):

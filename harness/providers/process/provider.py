@@ -28,6 +28,7 @@ from typing import BinaryIO
 from harness import product
 from harness.errors import InfrastructureError
 from harness.events import Events
+from harness.faults.link import Bad, Ends, Link
 from harness.lab import LabState
 from harness.providers.base import COMMAND_SECONDS, NodeFile, NodePaths, Provider
 from harness.providers.process import processes
@@ -124,6 +125,18 @@ class ProcessProvider(Provider):
         """End the node's process."""
         self._stop(node.name)
 
+    def kill(self, node: Node) -> None:
+        """Kill the node's process."""
+        process = self._process(node.name)
+        if process is not None:
+            processes.kill(process)
+
+    @contextlib.contextmanager
+    def bad_link(self, node: Node, bad: Bad) -> Iterator[None]:
+        """Have the sockets of the node, and of whoever talks to it, lose packets."""
+        with Link(iter(lambda: self._ends(node), None)).made(bad):
+            yield
+
     def down(self) -> None:
         """End every process of the lab, relays last."""
         names = list(self.lab.provider_data.get("processes", {}))
@@ -162,6 +175,17 @@ class ProcessProvider(Provider):
         except subprocess.TimeoutExpired as error:
             raise InfrastructureError(f"{node.name}: {argv[0]} runs longer than {timeout:.0f} s") from error
         return 128 - code if code < 0 else code  # As a shell says: 128 plus the signal.
+
+    def shell(self, node: Node) -> tuple[list[str], dict[str, str]]:
+        """Run the user's shell here, in the node's folder and environment."""
+        words = [
+            "sh",
+            "-c",
+            'cd "$1" && exec "${SHELL:-/bin/sh}"',
+            "sh",
+            str(self.lab.node_folder(node.name)),
+        ]
+        return words, self._environment(node) | {"PS1": f"{node.name}$ "}
 
     def put(self, node: Node, source: Path, target: str, *, mode: int = 0o644) -> None:
         """Copy a file."""
@@ -220,6 +244,27 @@ class ProcessProvider(Provider):
         return backup.address, RELAY_PORT_BASE + int(node.address.rpartition(".")[2])
 
     # --- within ---------------------------------------------------------------------------------
+
+    def _ends(self, node: Node) -> Ends:
+        """Who is at which end of a node's link now; commands on the backup server are outside."""
+        kept = self.lab.provider_data.get("processes", {})
+        pids = {name: item["pid"] for name, item in kept.items() if self._alive(name)}
+        front = f"relay-{node.name}"
+        commands = {
+            pid
+            for other in self.topology.with_role(BACKUP_SERVER)
+            for pid in processes.with_variable("SPANREEL_CONFIG", self.paths(other).config)
+        }
+        outside = {pid for name, pid in pids.items() if name not in (node.name, front)} | commands
+        inside = [pid for name, pid in pids.items() if name == node.name]
+        before = [pid for name, pid in pids.items() if name == front]
+        return Ends(
+            address=node.address,
+            inside=tuple(inside),
+            front=tuple(before),
+            front_at=self.ndmp_reachable_at(node) if before else None,
+            outside=tuple(sorted(outside - set(before) - set(inside))),
+        )
 
     def _relayed(self) -> list[Node]:
         """The nodes with an NDMP service, if there is a backup server to watch."""

@@ -143,6 +143,9 @@ class FakeProduct:
     def main(self, words: list[str], stdout: BinaryIO, stderr: BinaryIO) -> int:
         """Run one command."""
         commands = {"backup": self.backup, "restore": self.restore, "jobs": self.list_jobs}
+        if words[0] not in commands:
+            stderr.write(b"the fake product has no such command\n")
+            return 2
         code = commands[words[0]](words[1:], stdout, stderr)
         stdout.flush()
         return code

@@ -1,0 +1,1 @@
+"""The night: all topologies times the main job and all scenarios, and one page that says what changed."""
