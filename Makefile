@@ -39,8 +39,9 @@ bench:
 unit:
 	$(PYTEST) tests/unit
 
+# The scenarios are one test of some minutes.
 integration:
-	$(PYTEST) tests/integration
+	$(PYTEST) -o faulthandler_timeout=600 tests/integration
 
 # A run of many minutes is watched as it goes (-s), and no stack is dumped because it takes long.
 e2e:
