@@ -17,6 +17,7 @@ from harness import lab as labs
 from harness.checks.journal import Allowed, complaints, judge
 from harness.checks.result import CheckResult, Status, error, left_out, verdict
 from harness.cli import lab
+from harness.commands import nightly
 from harness.commands.nightly import worst
 from harness.errors import InfrastructureError, TopologyError
 from harness.events import Events
@@ -218,3 +219,22 @@ def test_seconds_of_the_last_time_are_known(tmp_path: Path, monkeypatch: pytest.
     assert store.last_seconds("fake") == {}
     enter(tmp_path, [{"a": "passed"}, {"a": "passed"}], monkeypatch)
     assert store.last_seconds("fake")["trial"] == 3.0
+
+
+def test_a_night_is_a_page_and_files_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Main job and scenarios run once each, again after an error of the infrastructure; all attempts stay."""
+    statuses: list[Status] = ["error", "passed", "failed"]
+
+    def perform(*_: object) -> tuple[Run, Path, bool]:
+        run = make_run(tmp_path, {"a": statuses.pop(0)})
+        return run, run.folder, False
+
+    monkeypatch.setattr(nightly, "perform", perform)
+    done = CliRunner().invoke(lab, ["nightly", "--topology", "process", "--scenario", "two-jobs"])
+    assert done.exit_code == 1, done.output
+    (folder,) = (labs.state_home() / "nights").iterdir()
+    names = {path.name for path in folder.iterdir()}
+    assert {"night.html", "mail.txt", "checks.jsonl"} <= names
+    assert sum(name.startswith("junit-") for name in names) == 3
+    assert len((folder / "checks.jsonl").read_text().splitlines()) == 3
+    assert "1 of 1 checks fail" in done.output
