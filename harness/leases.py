@@ -139,11 +139,12 @@ class Leases:
             )
 
     def _take(self, library: Library, seconds: float = LEASE_SECONDS, *, manual: bool = False) -> None:
-        step = f"lease of {library.changer}"
+        step, waited = f"lease of {library.changer}", False
         with self._provider.events.stepping(library.node, step) as progress:
             while True:
                 answer = self._ask(library, queue=self._wait, seconds=seconds, manual=manual)
                 if answer.granted:
+                    progress("our turn" if waited else "")
                     return
                 if not self._wait:
                     raise LabBusyError(
@@ -151,7 +152,13 @@ class Leases:
                         hint=f"wait for it (leave out --no-wait; position {answer.position} in the queue), "
                         "or see `spanreel lab lease list`",
                     )
-                progress(f"waits, position {answer.position}: {answer}")
+                said = f"waits, position {answer.position}: {answer}"
+                if waited:
+                    progress(said)
+                else:
+                    # Shown at once also where progress is shown now and then only.
+                    self._provider.events.step(library.node, step, "start", said)
+                waited = True
                 self._sleep(library)
 
     def _sleep(self, library: Library) -> None:
