@@ -14,7 +14,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,8 +95,10 @@ class Leases:
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self.lost: list[str] = []
-        # Waiting, for tests: returns True when it is to end.
-        self.pause: Callable[[float], bool] = self._ended.wait
+
+    def pause(self, seconds: float) -> bool:
+        """Wait; returns True when there is nothing more to wait for."""
+        return self._ended.wait(seconds)
 
     def take(self) -> None:
         """Take the leases of all libraries of the lab, waiting for the turn; twice is fine.
@@ -107,7 +109,11 @@ class Leases:
             if library not in self._held:
                 self._take(library)
                 self._held.append(library)
-        if self._thread is None and self._held:
+                # From the first one on: waiting for the next may take longer than a lease lasts.
+                self._keep_renewing()
+
+    def _keep_renewing(self) -> None:
+        if self._thread is None:
             self._thread = threading.Thread(target=self._renew, name="renew leases", daemon=True)
             self._thread.start()
 
@@ -121,6 +127,8 @@ class Leases:
         self._ended.set()
         if self._thread is not None:
             self._thread.join()
+        # A lab that comes up again takes them anew.
+        self._thread, self._ended = None, threading.Event()
         for library in self._held:
             try:
                 ask(self._provider, library, "release")
@@ -139,11 +147,12 @@ class Leases:
             )
 
     def _take(self, library: Library, seconds: float = LEASE_SECONDS, *, manual: bool = False) -> None:
-        step = f"lease of {library.changer}"
+        step, waited = f"lease of {library.changer}", False
         with self._provider.events.stepping(library.node, step) as progress:
             while True:
                 answer = self._ask(library, queue=self._wait, seconds=seconds, manual=manual)
                 if answer.granted:
+                    progress("our turn" if waited else "")
                     return
                 if not self._wait:
                     raise LabBusyError(
@@ -151,7 +160,13 @@ class Leases:
                         hint=f"wait for it (leave out --no-wait; position {answer.position} in the queue), "
                         "or see `spanreel lab lease list`",
                     )
-                progress(f"waits, position {answer.position}: {answer}")
+                said = f"waits, position {answer.position}: {answer}"
+                if waited:
+                    progress(said)
+                else:
+                    # Shown at once also where progress is shown now and then only.
+                    self._provider.events.step(library.node, step, "start", said)
+                waited = True
                 self._sleep(library)
 
     def _sleep(self, library: Library) -> None:
@@ -177,7 +192,7 @@ class Leases:
 
     def renew(self) -> None:
         """Renew once; a media server that does not answer is asked again the next time."""
-        for library in self._held:
+        for library in list(self._held):
             try:
                 answer = self._ask(library, queue=False)
             except HarnessError:

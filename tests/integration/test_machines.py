@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests import sshmachines
-from tests.labrun import Lab
+from tests.labrun import Finished, Lab
 from tests.sshmachines import Sshd
 
 pytestmark = [
@@ -59,6 +60,42 @@ def test_the_main_job_passes_on_machines_reached_by_ssh(server: Sshd, tmp_path: 
     assert processes_with(str(machine)) == []
     newest = max((lab.state / "spanreel/labs/test-machines/runs").iterdir())
     assert "ready media-server" in (newest / "journals/media1.log").read_text()
+
+
+def test_two_harness_hosts_never_have_one_library(server: Sshd, tmp_path: Path) -> None:
+    """Who comes second hears who holds the library, or waits for it and then has it."""
+    base = tmp_path / "machine"
+    file = tmp_path / "room.yaml"
+    file.write_text(server.topology("room", f"{{base: {base}, leases: {tmp_path}/leases, service: process}}"))
+    one, two = (Lab(str(file), "test-two", tmp_path / host) for host in ("one", "two"))
+    taken = lease(one, "take")
+    assert taken.code == 0, taken.err
+    refused = two.lab("up", "--no-wait")
+    assert refused.code == 3
+    assert "library LABLIB0001 is held by" in refused.err
+    assert "cleaning drive 2" in refused.err
+    assert not base.exists()
+    with ThreadPoolExecutor(1) as pool:
+        up = pool.submit(two.lab, "up")
+        try:
+            while not lease(one, "list", "--json").json()[0]["waiting"]:
+                assert not up.done(), up.result().err
+        finally:
+            assert "LABLIB0001 is free" in lease(one, "release").out
+        try:
+            assert up.result().code == 0, up.result().err
+            assert "waits, position 1: held by" in up.result().err
+            assert "free" in lease(two, "list").out
+        finally:
+            two.lab("down")
+    assert not base.exists()
+
+
+def lease(lab: Lab, verb: str, *words: str) -> Finished:
+    """Run `spanreel lab lease VERB` on a lab."""
+    more = ("--reason", "cleaning drive 2") if verb == "take" else ()
+    which = ("--topology", lab.topology, "--lab", lab.name)
+    return lab.spanreel("lab", "lease", verb, *which, *more, *words, timeout=300)
 
 
 def processes_with(text: str) -> list[str]:

@@ -84,6 +84,10 @@ def test_who_comes_second_hears_who_holds_it(harnesses: tuple[Shared, Shared]) -
     second.take()
     second.release()
     assert state(one)["lease"] is None
+    second.take()
+    assert state(one)["lease"]["owner"] == leases.owner_of(two.lab), "down and up again takes it again"
+    second.release()
+    assert state(one)["lease"] is None
 
 
 def test_who_waits_gets_it_when_it_is_given_back(harnesses: tuple[Shared, Shared]) -> None:
@@ -104,7 +108,7 @@ def test_who_waits_gets_it_when_it_is_given_back(harnesses: tuple[Shared, Shared
 
     second.pause = pause
     thread = threading.Thread(target=second.take)
-    second._thread = threading.Thread()  # no renewal in the background: the test's own pause is no clock
+    second._keep_renewing = lambda: None  # the test's own pause is no clock  # type: ignore[method-assign]
     thread.start()
     thread.join(60)
     assert waits.is_set()
