@@ -184,8 +184,11 @@ class _Streams:
 
     def pump(self, timeout: float, idle: float | None) -> int:
         """Move bytes until the command has ended; return its exit code."""
-        # The thread that reads our input may be left waiting for a terminal; it ends with the process.
-        threading.Thread(target=self._send, daemon=True).start()
+        # The thread that reads our input may be left waiting for a terminal; it ends with the process.  Its
+        # descriptor is its own: by the time it runs the command may be over, and the number given to the
+        # input of the next one.
+        source = None if self._stdin is None else own_descriptor(self._stdin)
+        threading.Thread(target=self._send, args=(source,), daemon=True).start()
         for thread in self._outputs:
             thread.start()
         deadline = time.monotonic() + timeout + KILL_GRACE_SECONDS + _NODE_GRACE_SECONDS
@@ -205,15 +208,13 @@ class _Streams:
             raise InfrastructureError(f"{self._node}: lost the connection while `{self._argv[0]}` ran")
         return code
 
-    def _send(self) -> None:
-        # Reading the descriptor, not the object: a daemon thread inside a buffered reader would hold its
-        # lock while the interpreter ends.
+    def _send(self, source: BinaryIO | None) -> None:
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
-            if self._stdin is not None:
-                read = _reader(self._stdin)
-                while block := read(_BLOCK_BYTES):
-                    self._channel.sendall(block)
+            while source is not None and (block := source.read(_BLOCK_BYTES)):
+                self._channel.sendall(block)
             self._channel.shutdown_write()
+        if source is not None and source is not self._stdin:
+            source.close()
 
     def _receive(self, receive: Callable[[int], bytes], target: BinaryIO) -> None:
         try:
@@ -227,9 +228,13 @@ class _Streams:
             self._channel.close()
 
 
-def _reader(stream: BinaryIO) -> Callable[[int], bytes]:
+def own_descriptor(stream: BinaryIO) -> BinaryIO:
+    """A stream's bytes by a descriptor of one's own, if it has one.
+
+    Without a buffer: a daemon thread inside a buffered reader would hold its lock while the interpreter ends.
+    """
     try:
         descriptor = stream.fileno()
     except (AttributeError, OSError):
-        return stream.read
-    return lambda size: os.read(descriptor, size)
+        return stream
+    return open(os.dup(descriptor), "rb", buffering=0)

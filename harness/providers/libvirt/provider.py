@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO
 
 from harness import console, netns
 from harness.errors import InfrastructureError
@@ -22,7 +21,7 @@ from harness.image.cache import Cache
 from harness.image.product import Product, ensure_product
 from harness.image.recipe import checkout
 from harness.lab import LabState
-from harness.providers.base import COMMAND_SECONDS, NodeFile, NodePaths, Provider
+from harness.providers.base import NodeFile, NodePaths
 from harness.providers.libvirt import machines, preflight, roles
 from harness.providers.libvirt.daemon import LibvirtDaemon, quiet_errors
 from harness.providers.libvirt.disks import config_archive, data_disk, machine_files, overlay, write_secret
@@ -33,6 +32,7 @@ from harness.providers.libvirt.kvm import use_kvm
 from harness.providers.libvirt.names import BRIDGE, Names
 from harness.providers.libvirt.tgt import TapeDaemon, Target
 from harness.providers.libvirt.tsc import tsc_khz
+from harness.providers.remote import RemoteProvider
 from harness.ssh import Ssh
 from harness.topology import FILE_SERVER, MODEL_TARGET, Node, Topology
 
@@ -41,7 +41,7 @@ SCRATCH_MOUNT = "/var/tmp/scratch"  # noqa: S108 - on a machine of the lab
 _STOP_SECONDS = 10.0
 
 
-class LibvirtProvider(Provider):
+class LibvirtProvider(RemoteProvider):
     """Virtual machines on this host."""
 
     def __init__(self, topology: Topology, lab: LabState, events: Events) -> None:
@@ -79,21 +79,21 @@ class LibvirtProvider(Provider):
 
     def install(self, node: Node, files: Sequence[NodeFile]) -> None:
         """Write configuration files over SSH."""
-        roles.install(self._ssh[node.name], files)
+        roles.install(self.ssh[node.name], files)
 
     def start(self, node: Node) -> None:
         """(Re)start the node's role units."""
         for role in node.served_roles:
             with self.events.stepping(node.name, f"start {role}"):
-                roles.start(self._ssh[node.name], role)
+                roles.start(self.ssh[node.name], role)
 
     def stop(self, node: Node) -> None:
         """End the node's role units."""
-        roles.stop(self._ssh[node.name], node.served_roles)
+        roles.stop(self.ssh[node.name], node.served_roles)
 
     def down(self) -> None:
         """Switch everything off and remove it; works on half-made labs and twice."""
-        for ssh in self.__dict__.get("_ssh", {}).values():
+        for ssh in self.__dict__.get("ssh", {}).values():
             ssh.close()
         if netns.exists(self._names.netns):
             self._switch_off()
@@ -117,29 +117,6 @@ class LibvirtProvider(Provider):
         return {node.name: self._names.domain(node) in names for node in self.topology.nodes}
 
     # --- reaching nodes -------------------------------------------------------------------------
-
-    def exec(
-        self,
-        node: Node,
-        argv: Sequence[str],
-        *,
-        stdin: BinaryIO | None,
-        stdout: BinaryIO,
-        stderr: BinaryIO,
-        timeout: float = COMMAND_SECONDS,
-    ) -> int:
-        """Run a command as root over SSH."""
-        return self._ssh[node.name].exec(argv, stdin=stdin, stdout=stdout, stderr=stderr, timeout=timeout)
-
-    def put(self, node: Node, source: Path, target: str, *, mode: int = 0o644) -> None:
-        """Copy a file to a machine."""
-        with source.open("rb") as stream:
-            self._ssh[node.name].put(stream, target, mode)
-
-    def get(self, node: Node, source: str, target: Path) -> None:
-        """Copy a file of a machine."""
-        with target.open("wb") as stream:
-            self._ssh[node.name].get(source, stream)
 
     def paths(self, node: Node) -> NodePaths:
         """Where the appliance image keeps things."""
@@ -174,7 +151,7 @@ class LibvirtProvider(Provider):
     # --- making machines ------------------------------------------------------------------------
 
     @cached_property
-    def _ssh(self) -> dict[str, Ssh]:
+    def ssh(self) -> dict[str, Ssh]:
         """One connection per node, opened on first use."""
         identity = self.lab.secrets / "ssh"
         ensure_key(identity)
@@ -235,7 +212,7 @@ class LibvirtProvider(Provider):
 
     def _power_on(self, nodes: Sequence[Node], image: Image, product: Product) -> None:
         """Make all machines paused, record their consoles, then let them go together."""
-        ssh = self._ssh  # makes the keys, once, before several threads want them
+        ssh = self.ssh  # makes the keys, once, before several threads want them
         assert len(ssh) == len(self.topology.nodes)
         kvm = use_kvm()
         detail = "KVM" if kvm else "emulated processors"
@@ -312,7 +289,7 @@ class LibvirtProvider(Provider):
 
     def _bring_up(self, node: Node) -> None:
         """Wait for one machine, and make it what `up` promises."""
-        ssh, log = self._ssh[node.name], self._names.console_log(node)
+        ssh, log = self.ssh[node.name], self._names.console_log(node)
         with self.events.stepping(node.name, "boot") as progress:
             offset = self._console_offsets[node.name]
             is_running = lambda: self.alive()[node.name]  # noqa: E731

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from harness import console, guest, leases
 from harness.checks.connections import Connection
@@ -24,7 +24,7 @@ from harness.image.cache import Cache
 from harness.image.product import Product, ensure_product
 from harness.image.recipe import checkout
 from harness.lab import LabState
-from harness.providers.base import COMMAND_SECONDS, NodeFile, NodePaths, Provider
+from harness.providers.base import NodeFile, NodePaths
 from harness.providers.machines import (
     consoles,
     daemons,
@@ -37,6 +37,7 @@ from harness.providers.machines import (
     watch,
 )
 from harness.providers.process import processes
+from harness.providers.remote import RemoteProvider
 from harness.ssh import Ssh
 from harness.topology import BACKUP_SERVER, CONNECTION_SERVER, MEDIA_SERVER, Node, Topology
 
@@ -45,7 +46,7 @@ ROOT = "root"
 CLOCK_SECONDS = 5.0
 
 
-class MachinesProvider(Provider):
+class MachinesProvider(RemoteProvider):
     """Machines of a lab room."""
 
     def __init__(self, topology: Topology, lab: LabState, events: Events) -> None:
@@ -131,29 +132,6 @@ class MachinesProvider(Provider):
             return dict(zip((node.name for node in self.topology.nodes), runs, strict=True))
 
     # --- reaching nodes -------------------------------------------------------------------------
-
-    def exec(
-        self,
-        node: Node,
-        argv: Sequence[str],
-        *,
-        stdin: BinaryIO | None,
-        stdout: BinaryIO,
-        stderr: BinaryIO,
-        timeout: float = COMMAND_SECONDS,
-    ) -> int:
-        """Run a command over SSH."""
-        return self.ssh[node.name].exec(argv, stdin=stdin, stdout=stdout, stderr=stderr, timeout=timeout)
-
-    def put(self, node: Node, source: Path, target: str, *, mode: int = 0o644) -> None:
-        """Copy a file to a machine."""
-        with source.open("rb") as stream:
-            self.ssh[node.name].put(stream, target, mode)
-
-    def get(self, node: Node, source: str, target: Path) -> None:
-        """Copy a file of a machine."""
-        with target.open("wb") as stream:
-            self.ssh[node.name].get(source, stream)
 
     def paths(self, node: Node) -> NodePaths:
         """Where the topology lets the lab have its folders."""

@@ -3,6 +3,7 @@ import io
 import os
 import shlex
 import socket
+import tempfile
 import threading
 
 import paramiko
@@ -10,7 +11,7 @@ import pytest
 
 from harness.errors import CommandError, InfrastructureError
 from harness.providers.libvirt.identity import ensure_key
-from harness.ssh import Ssh
+from harness.ssh import Ssh, own_descriptor
 
 
 class FakeNode(paramiko.ServerInterface):
@@ -89,6 +90,19 @@ def test_streams_and_exit_code_pass_through(node):
     ssh, server = node
     server.answers[b"cat"] = lambda stdin: (7, stdin[::-1], b"oops")
     assert run(ssh, ["cat"], b"abc") == (7, b"cba", b"oops")
+
+
+def test_what_is_sent_late_is_not_the_next_commands_input():
+    """A command may be over before its input was read; the number of that file is the next one's by then."""
+    with tempfile.TemporaryFile() as first:
+        first.write(b"first")
+        first.seek(0)
+        late = own_descriptor(first)
+    with tempfile.TemporaryFile() as second, late:
+        second.write(b"second")
+        second.seek(0)
+        assert late.read() == b"first"
+        assert second.read() == b"second"
 
 
 def test_arguments_reach_the_command_as_they_are(node):
