@@ -59,6 +59,11 @@ class Remembered(NamedTuple):
     others: Mapping[bytes, Inode]
 
 
+def why(error: Exception) -> str:
+    """What an error says, without the path of a file: a DMA reads it, and sees no local paths."""
+    return (error.strerror or "an error of the disk") if isinstance(error, OSError) else str(error)
+
+
 def settled(changed: int, now: int) -> int:
     """Return a change time as it is kept; `now` was before the inode was looked at (both nanoseconds)."""
     return changed if changed < now - SETTLED_NS else 0
@@ -95,7 +100,7 @@ class BaseState:
             self._connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             (version,) = self._connection.execute("PRAGMA user_version").fetchone()
         except sqlite3.Error as error:
-            raise StateError(f"the state of a backup cannot be read: {error}") from error
+            raise StateError(f"the state of a backup cannot be read: {why(error)}") from error
         if version != BASE_VERSION:
             self._connection.close()
             raise StateError(f"the state of a backup has version {version}, not {BASE_VERSION}")
@@ -121,7 +126,7 @@ class BaseState:
             below = frozenset(row[4].split(b"/")) if row[4] else frozenset()
             return Remembered(row[0] % _MODULUS, row[1] % _MODULUS, row[2], row[3], below, _unpack(row[5]))
         except (sqlite3.Error, zlib.error, ValueError) as error:
-            raise StateError(f"the state of a backup is damaged: {error}") from error
+            raise StateError(f"the state of a backup is damaged: {why(error)}") from error
 
 
 class NextState:
@@ -143,7 +148,7 @@ class NextState:
             ):
                 self._connection.execute(statement)
         except (sqlite3.Error, OSError) as error:
-            raise StateError(f"the state of a backup cannot be kept: {error}") from error
+            raise StateError(f"the state of a backup cannot be kept: {why(error)}") from error
 
     def add(self, directory: Remembered) -> None:
         """Keep a directory."""
@@ -158,7 +163,7 @@ class NextState:
         try:
             self._connection.execute("INSERT OR REPLACE INTO directory VALUES (?, ?, ?, ?, ?, ?)", row)
         except sqlite3.Error as error:
-            raise StateError(f"the state of a backup cannot be kept: {error}") from error
+            raise StateError(f"the state of a backup cannot be kept: {why(error)}") from error
 
     def finish(self) -> None:
         """Make the file whole, and durable."""
@@ -174,7 +179,7 @@ class NextState:
             self._is_finished = True
         except (sqlite3.Error, OSError) as error:
             self.abandon()
-            raise StateError(f"the state of a backup cannot be kept: {error}") from error
+            raise StateError(f"the state of a backup cannot be kept: {why(error)}") from error
 
     def abandon(self) -> None:
         """Give it up, and its file, unless it was finished.  Safe to repeat."""

@@ -25,7 +25,7 @@ from appliance.archive.outcome import Existing, ExtractOptions, SourceStatus
 from appliance.archive.part import Frozen, PartRequest, history_path
 from appliance.archive.reader import MemberReader
 from appliance.archive.targets import Target
-from appliance.archive.treestate import BaseState, NextState, StateError
+from appliance.archive.treestate import BaseState, NextState, StateError, why
 from appliance.archive.writer import write_part
 from appliance.dataservice import DataService
 from appliance.fileserver import order as o
@@ -294,13 +294,15 @@ class OwnerService(DataService):
                 path = self._dumps.path(fileset, part.root, part.path, part.base)
                 base = None if path is None else BaseState(path)
         except (StateError, OSError) as error:
-            failures.append(f"{error}; the part is saved whole")
+            failures.append(f"{why(error)}; the part is saved whole")
         try:
             if part.token is not None:
                 dump = Dump(part.token, part.level)
                 following = NextState(self._dumps.begin(fileset, part.root, part.path, dump))
         except (StateError, OSError) as error:
-            failures.append(f"{error}; the next incremental backup saves the part whole")
+            failures.append(
+                f"no state is kept: {why(error)}; the next incremental backup saves the part whole"
+            )
         changes = Changes(base, following, is_incremental=part.is_incremental)
         changes.failures += failures
         return changes

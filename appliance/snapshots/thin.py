@@ -33,6 +33,7 @@ LISTED_S = 10.0
 """How old a list of volumes may be: one is made before each job, and there may be many parts."""
 
 _TAG = "spanreel-"
+_LOCAL_PATH = re.compile(r"(?<!\w)/[^\s:,\"']+")
 _NO_REASONS = ("WARNING:", "Run `")
 _OPTIONS: Mapping[bytes, Mapping[bytes, bytes | None]] = {
     # Two file systems of one UUID are mounted, which XFS refuses otherwise.
@@ -60,8 +61,10 @@ def run_tool(command: Sequence[str]) -> str:
         )
     except FileNotFoundError as error:
         raise SnapshotError(f"{command[0]} is not installed (package lvm2)") from error
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise SnapshotError(f"{command[0]} cannot be used: {error}") from error
+    except OSError as error:
+        raise SnapshotError(f"{command[0]} cannot be used: {error.strerror}") from error
+    except subprocess.TimeoutExpired as error:
+        raise SnapshotError(f"{command[0]} does not answer within {TOOL_TIMEOUT_S:.0f} s") from error
     if done.returncode:
         raise SnapshotError(f"{command[0]}: {_reason(done.stderr)}")
     return done.stdout
@@ -211,10 +214,10 @@ class _Snapshot(Frozen):
 
 
 def _reason(stderr: str) -> str:
-    """The last line that says why: there are warnings before, and advice after it."""
+    """The last line that says why: warnings come before it, advice after it.  Local paths are left out."""
     lines = [line.strip() for line in stderr.splitlines()]
     why = [line for line in lines if line and not line.startswith(_NO_REASONS) and "mlock failed" not in line]
-    return why[-1] if why else "it said nothing"
+    return _LOCAL_PATH.sub("...", why[-1]) if why else "it said nothing"
 
 
 def _device(volume: Mapping[str, str]) -> bytes:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,7 +15,12 @@ from harness.topology import Node
 
 
 class RemoteProvider(Provider):
-    """Commands and files go over one SSH connection to each node."""
+    """Commands and files go over one SSH connection to each node.
+
+    `_cancelled` is set when one of several nodes has failed, so that nobody waits for the others.
+    """
+
+    _cancelled: threading.Event
 
     @property
     @abstractmethod
@@ -42,3 +49,20 @@ class RemoteProvider(Provider):
         """Copy a file of a node."""
         with target.open("wb") as stream:
             self.ssh[node.name].get(source, stream)
+
+    def _in_parallel(self, work: Callable[[Node], None], nodes: Iterable[Node]) -> None:
+        """Do something with every node at once; the first failure is raised and ends all waiting."""
+        failures: list[Exception] = []
+
+        def guarded(node: Node) -> None:
+            try:
+                work(node)
+            except Exception as error:  # noqa: BLE001 - kept, and raised below
+                failures.append(error)
+                self._cancelled.set()
+
+        self._cancelled.clear()
+        with ThreadPoolExecutor(max_workers=max(1, len(self.topology.nodes))) as pool:
+            list(pool.map(guarded, nodes))
+        if failures:
+            raise failures[0]

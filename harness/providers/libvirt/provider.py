@@ -8,8 +8,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -230,23 +229,6 @@ class LibvirtProvider(RemoteProvider):
             self._in_parallel(create, nodes)
             console.start_recorder(recordings, self._names.logs / "console-recorder.log", self._names.netns)
             machines.set_going(connection, names)
-
-    def _in_parallel(self, work: Callable[[Node], None], nodes: Sequence[Node]) -> None:
-        """Do something with every node at once; the first failure is raised and ends all waiting."""
-        failures: list[Exception] = []
-
-        def guarded(node: Node) -> None:
-            try:
-                work(node)
-            except Exception as error:  # noqa: BLE001 - kept, and raised below
-                failures.append(error)
-                self._cancelled.set()
-
-        self._cancelled.clear()
-        with ThreadPoolExecutor(max_workers=len(nodes)) as pool:
-            list(pool.map(guarded, nodes))
-        if failures:
-            raise failures[0]
 
     def _machine(self, node: Node, image: Image, product: Product, *, kvm: bool) -> Machine:
         folder = self.lab.node_folder(node.name)

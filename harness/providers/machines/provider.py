@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from functools import cached_property
@@ -363,20 +363,3 @@ class MachinesProvider(RemoteProvider):
         if kept is not None:
             processes.stop(processes.Started(**kept))
         self.lab.save()
-
-    def _in_parallel(self, work: Callable[[Node], None], nodes: Iterable[Node]) -> None:
-        """Do something with every machine at once; the first failure is raised after all have ended."""
-        failures: list[Exception] = []
-
-        def guarded(node: Node) -> None:
-            try:
-                work(node)
-            except Exception as error:  # noqa: BLE001 - kept, and raised below
-                failures.append(error)
-                self._cancelled.set()
-
-        self._cancelled.clear()
-        with ThreadPoolExecutor(max_workers=max(1, len(self.topology.nodes))) as pool:
-            list(pool.map(guarded, nodes))
-        if failures:
-            raise failures[0]

@@ -220,6 +220,15 @@ def test_a_damaged_base_costs_time_and_nothing_else(seeded: Cluster) -> None:
     assert any("/home: the state of a backup" in line and "whole" in line for line in dma.log)
 
 
+def test_a_state_that_cannot_be_kept_is_told_without_local_paths(seeded: Cluster) -> None:
+    """The backup goes on; the DMA reads what the disk says, and not where on the file server that was."""
+    (seeded.folder / "fs2/state/dumps").write_text("in the way")
+    dma, _, reason = seeded.backup("fs1")
+    assert reason is DataHaltReason.SUCCESSFUL
+    assert any("/home: no state is kept: " in line for line in dma.log)
+    assert not any(str(seeded.folder) in line for line in dma.log)
+
+
 def test_tokens_follow_the_order_of_backups_not_of_clocks() -> None:
     """A file server whose clock is behind gives a larger token than the last backup has, all the same."""
     known = [Known(5_000_000, 0, frozenset((b"/",)))]

@@ -270,3 +270,11 @@ modprobe: ERROR: could not insert 'dm_snapshot': Operation not permitted
     )
     with pytest.raises(SnapshotError, match=r"sh: snapshot: Required device-mapper target\(s\) not detected"):
         run_tool(["sh", "-c", f"cat {said} >&2; exit 3"])
+
+
+def test_a_tool_tells_nobody_a_local_path(tmp_path: Path) -> None:
+    """What LVM says goes to the DMA: names of volumes may, paths of the file server may not."""
+    said = tmp_path / "said"
+    said.write_text("  vg/pool: /dev/mapper/vg-pool: open failed: No such device\n")
+    with pytest.raises(SnapshotError, match=r"sh: vg/pool: \.\.\.: open failed: No such device"):
+        run_tool(["sh", "-c", f"cat {said} >&2; exit 5"])
