@@ -73,6 +73,8 @@ class Changes:
                 self._lose_base(error)
 
     def _lose_base(self, error: StateError) -> None:
+        if self.base is not None:
+            self.base.close()
         self.base = None
         self.failures.append(f"{error}; what is left of the part is saved whole")
 

@@ -37,6 +37,7 @@ class Lister:
         self.selection = Selection(request.exclude, request.files)
         # None: no name is looked at twice.
         self.marked = MarkedNames(request.markers) if request.markers else None
+        self.is_complete = True
         self._backup_root = request.backup_root
         self._numbers = numbers
         self._members = members
@@ -84,7 +85,11 @@ class Lister:
             self._structure.tell(self._observer, path, number, parent_node)
 
     def names(self, path: bytes, descriptor: int, whole: bool) -> tuple[list[bytes], list[Name]]:
-        """Return what is selected of a directory: its subdirectories, last first, and its other names."""
+        """Return what is selected of a directory: its subdirectories, last first, and its other names.
+
+        `is_complete` tells afterwards whether these are all.
+        """
+        self.is_complete = True
         below: list[bytes] = []
         others: list[Name] = []
         relative = self._relative(path).rstrip(b"/") + b"/"
@@ -109,6 +114,7 @@ class Lister:
                         others.append(Name(name, entry.is_file(follow_symlinks=False), entry.inode()))
         except OSError as error:
             self._members.problem(path, f"cannot be listed to its end: {error.strerror}")
+            self.is_complete = False
         if self.marked is not None:
             below, others = _unmarked(self.marked, descriptor, below, others)
         below.sort(reverse=True)

@@ -36,12 +36,13 @@ _WORDS = {
 
 @dataclass
 class _Linked:
-    """An inode of several names: its member, and how many names are still to come."""
+    """An inode of several names: its member, how many names are still to come, whether its data is whole."""
 
     name: bytes
     node: int
     offset: int
     remaining: int
+    is_whole: bool = True
 
 
 class PartStream:
@@ -120,12 +121,15 @@ class PartStream:
         node = self._enter(path, kind, status, place, offset)
         self._register(path, kind, status, node, offset, offset)
 
-    def add_link(self, path: bytes, kind: Kind, status: os.stat_result, place: Place) -> bool:
-        """Add a hard link to a member that is in the part; return false if there is none yet."""
+    def add_link(self, path: bytes, kind: Kind, status: os.stat_result, place: Place) -> bool | None:
+        """Add a hard link to a member that is in the part, and return whether that has all of the data.
+
+        None, and nothing is added, if there is no such member yet.
+        """
         key = status.st_dev, status.st_ino
         linked = self._linked.get(key)
         if linked is None:
-            return False
+            return None
         offset = self._stage.offset
         headers = self._encoder.encode(
             offset, member_name(path), FLAG_OF_KIND[Kind.HARD_LINK], status, link=linked.name
@@ -138,7 +142,7 @@ class PartStream:
         linked.remaining -= 1
         if not linked.remaining:
             del self._linked[key]
-        return True
+        return linked.is_whole
 
     def add_file(
         self, path: bytes, status: os.stat_result, place: Place, records: bytes, descriptor: int
@@ -178,6 +182,9 @@ class PartStream:
             # It may also have shrunk, and lost nothing but a hole.
             if after.st_size != size or after.st_mtime_ns != status.st_mtime_ns:
                 self.problem(path, "changed while it was read")
+        linked = self._linked.get((status.st_dev, status.st_ino))
+        if linked is not None:
+            linked.is_whole = is_whole
         return is_whole
 
     def _data(self, path: bytes, descriptor: int, extents: Sequence[tuple[int, int]]) -> bool:

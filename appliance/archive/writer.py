@@ -60,6 +60,7 @@ class _Pending(NamedTuple):
     others: list[Name]
     below: list[bytes]
     is_ours: bool
+    is_complete: bool
 
 
 @dataclass
@@ -314,7 +315,9 @@ class _Walk:
         if is_ours:
             below, others = self._lister.names(path, descriptor, whole)
         rank = 0 if above is None else above.begun
-        pending = _Pending(rank, status, self._records(path, descriptor), others, below[:], is_ours)
+        is_complete = not is_ours or self._lister.is_complete
+        records = self._records(path, descriptor)
+        pending = _Pending(rank, status, records, others, below[:], is_ours, is_complete)
         level = _Level(descriptor, (status.st_dev, status.st_ino), path, 0, below, 0, whole)
         if self._changes is not None:
             level.look = self._changes.look(
@@ -369,6 +372,8 @@ class _Walk:
         """The list for a directory's member, in an incremental backup."""
         if self._changes is None or not self._changes.is_incremental or level.look is None:
             return None
+        if not pending.is_complete:
+            return None  # a restore would remove what could not be listed
         moves = self._moves() if level.path == self._start else ()
         others = (other.name for other in pending.others)
         junctions = self._lister.junctions(level.path)
@@ -482,8 +487,10 @@ class _Walk:
             if not stat.S_ISREG(status.st_mode):
                 self.members.problem(path, "changed its type while it was read; not saved")
                 return None
-            if status.st_nlink != 1 and self.members.add_link(path, Kind.FILE, status, place):
-                return status
+            if status.st_nlink != 1:
+                is_whole = self.members.add_link(path, Kind.FILE, status, place)
+                if is_whole is not None:
+                    return status if is_whole else None
             self._protected.look(descriptor, path)
             records = self._records(path, descriptor)
             return status if self.members.add_file(path, status, place, records, descriptor) else None
@@ -501,7 +508,7 @@ class _Walk:
         if kind not in FLAG_OF_KIND or kind in (Kind.FILE, Kind.DIRECTORY):
             self.members.problem(path, "changed its type; not saved")
             return None
-        if status.st_nlink > 1 and self.members.add_link(path, kind, status, place):
+        if status.st_nlink > 1 and self.members.add_link(path, kind, status, place) is not None:
             return status
         link = os.readlink(name, dir_fd=parent) if kind is Kind.SYMLINK else b""
         # There is no descriptor to read attributes from: opening a device or FIFO may do things.

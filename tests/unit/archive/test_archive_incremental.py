@@ -1,5 +1,6 @@
 """Incremental parts: what changed is saved, what is gone and moved is known, and GNU tar agrees."""
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from random import Random
 import pytest
 
 from appliance.archive import treestate
+from appliance.archive.stage import Stage
 from tests.treechanges import change as change_by_chance
 from tests.unit.archive.archive_support import manifest
 from tests.unit.archive.incremental_support import Chain, rotated
@@ -66,6 +68,44 @@ def _check_both_ways_back(chain: Chain, tmp_path: Path) -> None:
     assert manifest(tmp_path / "by-tar") == manifest(chain.root)
     assert chain.restore(tmp_path / "by-us") == []
     assert manifest(tmp_path / "by-us") == manifest(chain.root)
+
+
+def test_no_name_of_a_file_that_was_not_read_whole_counts_as_saved(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that cannot be read is tried again under all of its names, not only under the first."""
+    (chain.root / "a/other").hardlink_to(chain.root / "a/one")
+    with monkeypatch.context() as broken:
+
+        def unreadable(*_: object) -> int:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        broken.setattr(Stage, "fill", unreadable)
+        chain.save()
+    chain.save()
+    assert {b"/a/one", b"/a/other"} <= set(chain.saved())
+
+
+def test_what_cannot_be_listed_is_not_removed_by_a_restore(
+    chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A directory that the disk lists only in part has no list, by which a restore would remove the rest."""
+    chain.save()
+    (chain.root / "b/new").write_text("new")
+    with monkeypatch.context() as broken:
+        inode = (chain.root / "b").stat().st_ino
+        scandir = os.scandir
+
+        def cut_off(descriptor: int) -> object:
+            if os.fstat(descriptor).st_ino == inode:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return scandir(descriptor)
+
+        broken.setattr(os, "scandir", cut_off)
+        chain.save()
+    assert chain.seen[-1].problems == [(b"/b", "cannot be listed to its end: Input/output error")]
+    chain.restore(tmp_path / "back")
+    assert (tmp_path / "back/b/four").exists()
 
 
 def _deleted(root: Path) -> None:
