@@ -30,6 +30,7 @@ from appliance.snapshots.volume import DIRECTORY_FLAGS, Frozen, Kind, SnapshotEr
 __all__ = ["Batch", "Keeper", "Place", "View", "owner_of"]
 
 JOB_NAME = re.compile(r"[A-Za-z0-9_-]{1,56}")
+CLOSE_WAIT_S = 60  # LVM drops a thin snapshot in seconds; systemd kills a service that stops for 90
 
 
 class Place(NamedTuple):
@@ -100,9 +101,11 @@ class Keeper:
         self._kinds = kinds
         self._log = log
         self._lock = threading.Lock()
+        self._gone = threading.Condition(self._lock)
         self._sweeping = threading.Lock()
         self._held: dict[tuple[str, bytes], _Held] = {}
-        self._live: set[str] = set()
+        self._live: dict[str, _Held | None] = {}  # None: it is being made
+        self._is_closed = False
         self._numbers = itertools.count(1)
 
     def prepare(self, job: str, places: Iterable[Place], exported: Sequence[bytes]) -> Batch:
@@ -156,11 +159,15 @@ class Keeper:
                     self._log.error("snapshots that were left over stay", why=str(error))
 
     def close(self) -> None:
-        """Drop everything."""
+        """Make no more, drop everything, and wait until others have dropped what they had begun to."""
         with self._lock:
-            held = list({id(each): each for each in self._held.values()}.values())
+            self._is_closed = True
+            held = [each for each in self._live.values() if each is not None]
         for each in held:
             self._drop(each)
+        with self._gone:
+            if not self._gone.wait_for(lambda: not self._live, CLOSE_WAIT_S):
+                self._log.error("snapshots stay; they are dropped at the next start", snapshots=[*self._live])
 
     # For batches.
 
@@ -168,13 +175,14 @@ class Keeper:
         """Make one snapshot for all of these; return the parts that are not in it, and why."""
         name = f"{self._owner}.{job}.{next(self._numbers)}"
         with self._lock:
-            self._live.add(name)
+            if self._is_closed:
+                return dict.fromkeys(members, "the file server is stopping")
+            self._live[name] = None
         moment = time.time_ns()
         try:
             frozen = volume.take(name)
         except SnapshotError as error:
-            with self._lock:
-                self._live.discard(name)
+            self._forget(name)
             return dict.fromkeys(members, str(error))
         roots: dict[bytes, int] = {}
         refused = {}
@@ -185,10 +193,12 @@ class Keeper:
                 refused[path] = str(error)
         held = _Held(name, frozen, moment, roots, members, set(roots))
         with self._lock:
+            self._live[name] = held
             self._held.update(((job, path), held) for path in roots)
+            is_late = self._is_closed
         took = (time.time_ns() - moment) // 1_000_000
         self._log.info("snapshot made", snapshot=name, parts=len(roots), milliseconds=took)
-        if not roots:
+        if is_late or not roots:
             self._drop(held)
         return refused
 
@@ -250,8 +260,12 @@ class Keeper:
             self._log.error("a snapshot stays; it is tried again later", snapshot=held.name, why=str(error))
         finally:
             # From now on it is one that was left over.
-            with self._lock:
-                self._live.discard(held.name)
+            self._forget(held.name)
+
+    def _forget(self, name: str) -> None:
+        with self._gone:
+            self._live.pop(name, None)
+            self._gone.notify_all()
 
 
 class Batch:

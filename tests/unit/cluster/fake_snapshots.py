@@ -15,7 +15,8 @@ class Copies(Kind):
     """The kind, of one file server; its copies are folders of `folder`.
 
     `events` is shared by all file servers of a test.  `refuses` says why a step fails, by its name.
-    `in_prepare` is called when a tree is made ready; `after_take` is given the tree that was just copied.
+    `in_prepare` is called when a tree is made ready; `after_take` is given the tree that was just copied;
+    `in_drop` is called before a copy goes.
     """
 
     def __init__(self, folder: Path, node: str, events: list[str]) -> None:
@@ -25,6 +26,7 @@ class Copies(Kind):
         self.refuses: dict[str, str] = {}
         self.after_take: Callable[[Path], object] = lambda _: None
         self.in_prepare: Callable[[], object] = lambda: None
+        self.in_drop: Callable[[], object] = lambda: None
         self.changed = threading.Condition()
         folder.mkdir()
 
@@ -98,6 +100,7 @@ class _Copy(Frozen):
 
     def drop(self) -> None:
         os.close(self.root)
+        self._kind.in_drop()
         if "drop" in self._kind.refuses:
             raise SnapshotError(self._kind.refuses["drop"])
         self._kind.remove(self._name)
