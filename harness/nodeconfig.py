@@ -115,11 +115,19 @@ def _config(provider: Provider, node: Node) -> Table:
     return config
 
 
-def with_library(provider: Provider, node: Node, index: int) -> tuple[str, bytes]:
-    """Return path and text of a second configuration of a backup server, which uses another library.
+def use_library(provider: Provider, node: Node, index: int) -> str:
+    """Return the configuration of a backup server that uses a library; "" is the node's own, for the first.
 
-    It has a catalogue of its own.  Raises UsageError when the topology has no such library.
+    Each has a catalogue of its own.  Raises UsageError when the topology has no such library.
     """
+    if index == 0:
+        return ""
+    path, text = _with_library(provider, node, index)
+    provider.install(node, [NodeFile(path, text)])
+    return path
+
+
+def _with_library(provider: Provider, node: Node, index: int) -> tuple[str, bytes]:
     paths = provider.paths(node)
     config = _config(provider, node)
     config["backup_server"] = _backup_server(provider, paths, index)

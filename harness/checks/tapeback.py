@@ -46,12 +46,11 @@ class Extraction:
     tree: Manifest
 
 
-def extract(provider: Provider, files: Sequence[TapeFile]) -> Extraction:
+def extract(provider: Provider, library: Library, files: Sequence[TapeFile]) -> Extraction:
     """Read an image on the media server by foreign tools and describe what tar makes of it.
 
     An image that spans cartridges is the concatenation of its segments.
     """
-    library = provider.topology.libraries[0]
     node = provider.topology.node(library.node)
     folder = f"{provider.paths(node).scratch}/extracted"
     provider.run(node, ["rm", "-rf", folder])

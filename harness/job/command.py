@@ -19,18 +19,19 @@ FOLLOW_SECONDS = 0.5
 
 
 def spanreel(
-    run: Run, label: str, *words: str, allowed: Sequence[int] = (EXIT_COMPLETE,)
+    run: Run, label: str, *words: str, config: str = "", allowed: Sequence[int] = (EXIT_COMPLETE,)
 ) -> tuple[int, bytes]:
     """Run `spanreel WORDS` on the backup server; return its code and output.
 
-    Output and messages are kept as commands/LABEL.out and .err.  A code that is not allowed is the
-    product's failure, unless the product itself blames the machine.
+    `config` is a configuration there, "" the node's own.  Output and messages are kept as
+    commands/LABEL.out and .err.  A code that is not allowed is the product's failure, unless the product
+    itself blames the machine.
     """
     node = run.provider.topology.only(BACKUP_SERVER)
     folder = run.folder / "commands"
     folder.mkdir(exist_ok=True)
     out, err = folder / f"{label}.out", folder / f"{label}.err"
-    argv = ["spanreel", *words]
+    argv = ["spanreel", *words, *(["--config", config] if config else [])]
     with (
         out.open("wb") as stdout,
         err.open("wb") as stderr,
@@ -48,9 +49,9 @@ def spanreel(
     return code, out.read_bytes()
 
 
-def jobs(run: Run, label: str) -> list[dict[str, Any]]:
-    """Return the catalogue's jobs, oldest first."""
-    _, output = spanreel(run, label, "jobs", "--json")
+def jobs(run: Run, label: str, config: str) -> list[dict[str, Any]]:
+    """Return the jobs of a configuration's catalogue, oldest first."""
+    _, output = spanreel(run, label, "jobs", "--json", config=config)
     try:
         listed = json.loads(output)
     except ValueError as error:

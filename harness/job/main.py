@@ -1,13 +1,14 @@
-"""The order of the main job."""
+"""The order of the main job: every file server is the entry once, and the libraries take turns."""
 
 from __future__ import annotations
 
+import itertools
 import time
 
 from harness.job import proofs, steps
 from harness.job.record import Run
 from harness.manifest import Manifest
-from harness.topology import FILE_SERVER, Node
+from harness.topology import FILE_SERVER, Node, Topology
 
 
 def main_job(run: Run) -> None:
@@ -16,8 +17,9 @@ def main_job(run: Run) -> None:
     with run.guard("main job"):
         expected = steps.write_seed(run)
         proofs.client_view(run, expected)
+        libraries = itertools.cycle(_libraries(run.provider.topology))
         for entry in run.provider.topology.with_role(FILE_SERVER):
-            if not _cycle(run, entry, expected):
+            if not _cycle(run, entry, next(libraries), expected):
                 run.notes.append(
                     f"nothing was tried after {entry.name}: the originals are not back as they were"
                 )
@@ -26,11 +28,21 @@ def main_job(run: Run) -> None:
     run.seconds = time.monotonic() - clock
 
 
-def _cycle(run: Run, entry: Node, expected: Manifest) -> bool:
-    """Back up through one entry, prove it, restore; return whether the originals are as before."""
+def _libraries(topology: Topology) -> list[int]:
+    """The libraries to use, by number.
+
+    Those of a file server are left out if there are others: from outside, what it feeds cannot be told from
+    the backup channel.
+    """
+    shared = [topology.node(library.node).has(FILE_SERVER) for library in topology.libraries]
+    return [index for index, is_shared in enumerate(shared) if not is_shared] or [*range(len(shared))]
+
+
+def _cycle(run: Run, entry: Node, library: int, expected: Manifest) -> bool:
+    """Back up through one entry to one library, prove it, restore; return whether the originals are back."""
     backup = None
     with run.guard(f"backup through {entry.name}"):
-        backup = steps.back_up(run, entry)
+        backup = steps.back_up(run, entry, library)
     if backup is None:
         return True  # nothing was deleted: the next entry may do better
     proofs.backup_complete(run, backup)

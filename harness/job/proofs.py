@@ -48,7 +48,7 @@ def backup_complete(run: Run, backup: Backup) -> None:
     passed = job["status"] == "complete" and not job["problems"] and bool(backup.files)
     run.check(verdict(f"backup through {backup.entry} is complete", passed, summary))
     topology = run.provider.topology
-    media = topology.node(topology.libraries[0].node)
+    media = topology.node(backup.library.node)
     control = {topology.ndmp_port, topology.cluster_port}
     name = f"one backup channel through {backup.entry}"
     connection_server = topology.only(CONNECTION_SERVER).address
@@ -59,7 +59,7 @@ def tape(run: Run, backup: Backup, expected: Manifest) -> None:
     """Check the tape with foreign tools."""
     with run.guard(f"tape of {backup.entry} is readable"):
         with run.phase(f"read the tape of {backup.entry} with GNU tar") as phase:
-            found = tapeback.extract(run.provider, backup.files)
+            found = tapeback.extract(run.provider, backup.library, backup.files)
             phase.bytes = found.bytes
         run.check(tapeback.extracts(f"tape of {backup.entry} extracts with GNU tar", found))
         run.check(

@@ -13,8 +13,8 @@ from harness.errors import CheckError
 from harness.job.command import jobs, spanreel
 from harness.job.record import Run
 from harness.manifest import Manifest
-from harness.nodeconfig import local_root
-from harness.topology import RESTORED, Node
+from harness.nodeconfig import local_root, use_library
+from harness.topology import BACKUP_SERVER, RESTORED, Library, Node
 
 EXIT_PROBLEMS = 4
 # What the catalogue must say of a job.
@@ -25,9 +25,14 @@ FILE_MIN, FILE_MAX = 1000, 4 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Backup:
-    """A backup that ran: what the catalogue says of it, and what was seen from outside."""
+    """A backup that ran: what the catalogue says of it, and what was seen from outside.
+
+    `config` is the backup server's configuration that uses the library.
+    """
 
     entry: str
+    library: Library
+    config: str
     job: dict[str, Any]
     files: tuple[TapeFile, ...]
     connections: set[Connection]
@@ -47,13 +52,19 @@ def write_seed(run: Run) -> Manifest:
     return made
 
 
-def back_up(run: Run, entry: Node) -> Backup:
-    """Back up the whole tree through one file server, watched from outside."""
+def back_up(run: Run, entry: Node, index: int) -> Backup:
+    """Back up the whole tree through one file server onto one library, watched from outside."""
     label = f"backup-{entry.name}"
+    topology = run.provider.topology
+    library, config = (
+        topology.libraries[index],
+        use_library(run.provider, topology.only(BACKUP_SERVER), index),
+    )
     with run.phase(f"backup / through {entry.name}") as phase:
         with observing(run.provider, run.folder / f"{label}.pcap") as seen:
-            spanreel(run, label, "backup", "/", "--entry", entry.name, "--json", allowed=(0, EXIT_PROBLEMS))
-        listed = jobs(run, f"jobs-{entry.name}")
+            words = ("backup", "/", "--entry", entry.name, "--json")
+            spanreel(run, label, *words, config=config, allowed=(0, EXIT_PROBLEMS))
+        listed = jobs(run, f"jobs-{entry.name}", config)
         if not listed:
             raise CheckError("the backup ended well, but the catalogue knows no job")
         job = listed[-1]
@@ -61,9 +72,9 @@ def back_up(run: Run, entry: Node) -> Backup:
         if missing:
             raise CheckError(f"`spanreel jobs --json` says nothing of {', '.join(sorted(missing))}")
         phase.bytes = int(job["bytes"])
-        phase.detail = f"job {job['id']}: {job['files']} files"
+        phase.detail = f"job {job['id']} on {library.changer}: {job['files']} files"
     files = tuple(TapeFile(item["barcode"], int(item["file"])) for item in job["media"])
-    return Backup(entry.name, job, files, seen())
+    return Backup(entry.name, library, config, job, files, seen())
 
 
 def restore_all(run: Run, backup: Backup) -> Manifest:
@@ -72,9 +83,7 @@ def restore_all(run: Run, backup: Backup) -> Manifest:
     label = f"restore-{backup.entry}"
     with run.phase(f"restore / --to {RESTORED} through {backup.entry}") as phase:
         with observing(run.provider, run.folder / f"{label}.pcap"):
-            spanreel(
-                run, label, "restore", "latest", "/", "--to", RESTORED, "--entry", backup.entry, "--json"
-            )
+            _restore(run, backup, label, "/", "--to", RESTORED)
         phase.bytes = int(backup.job["bytes"])
     return manifest.take(
         run.provider, parts.restored(run.provider), run.folder / f"restored-{backup.entry}.jsonl"
@@ -87,7 +96,7 @@ def restore_one(run: Run, backup: Backup, path: str, what: str) -> Manifest:
     label = f"restore-{what}-{backup.entry}"
     with run.phase(f"restore one {what} through {backup.entry}") as phase:
         phase.detail = path
-        spanreel(run, label, "restore", "latest", path, "--to", RESTORED, "--entry", backup.entry, "--json")
+        _restore(run, backup, label, path, "--to", RESTORED)
     target = f"{RESTORED}/{path.rpartition('/')[2]}"
     junction = parts.owner_of(run.provider, target)
     if junction is None:
@@ -109,20 +118,16 @@ def restore_in_place(run: Run, backup: Backup) -> Manifest:
     if removed == 0:
         raise CheckError("there were no originals to delete, so restoring them would prove nothing")
     with run.phase(f"restore / in place through {backup.entry}") as phase:
-        spanreel(
-            run,
-            f"restore-in-place-{backup.entry}",
-            "restore",
-            "latest",
-            "/",
-            "--entry",
-            backup.entry,
-            "--json",
-        )
+        _restore(run, backup, f"restore-in-place-{backup.entry}", "/")
         phase.bytes = int(backup.job["bytes"])
     return manifest.take(
         run.provider, parts.originals(run.provider), run.folder / f"in-place-{backup.entry}.jsonl"
     )
+
+
+def _restore(run: Run, backup: Backup, label: str, *what: str) -> None:
+    words = ("restore", "latest", *what, "--entry", backup.entry, "--json")
+    spanreel(run, label, *words, config=backup.config)
 
 
 def empty_restored(run: Run) -> None:

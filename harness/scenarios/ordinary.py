@@ -47,9 +47,8 @@ def clients_write(stage: Stage) -> None:
         "the job says how many files changed", truthful, f"{job['status']}, {job['problems']} problems"
     )
     files = [tapeback.TapeFile(item["barcode"], int(item["file"])) for item in job["media"]]
-    stage.run.check(
-        tapeback.extracts("GNU tar takes the whole image", tapeback.extract(stage.provider, files))
-    )
+    found_on_tape = tapeback.extract(stage.provider, stage.provider.topology.libraries[0], files)
+    stage.run.check(tapeback.extracts("GNU tar takes the whole image", found_on_tape))
     stage.restore(job["id"], top, allowed=USABLE)
     found = move(stage.describe("/restored/busy/quiet"), b"/restored/busy/quiet", f"{top}/quiet".encode())
     stage.run.check(same_tree("files that nobody wrote are as they were", quiet, found, stage.ignored))

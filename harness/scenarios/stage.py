@@ -21,7 +21,7 @@ from harness.compare import OWNER_FIELDS, move, without
 from harness.errors import CheckError
 from harness.job.record import Run
 from harness.manifest import Manifest
-from harness.providers.base import NodeFile, Provider
+from harness.providers.base import Provider
 from harness.scenarios.running import Running
 from harness.scenarios.tape import TapeFaults
 from harness.topology import BACKUP_SERVER, CONNECTION_SERVER, FILE_SERVER, RESTORED, Junction, Node
@@ -214,9 +214,7 @@ class Stage:
     # -- a second library ----------------------------------------------------------------------------
     def use_other_library(self) -> str:
         """Return a configuration that uses the second library, with a catalogue of its own."""
-        made = nodeconfig.with_library(self.provider, self.backup_server, 1)
-        self.provider.install(self.backup_server, [NodeFile(*made)])
-        return made[0]
+        return nodeconfig.use_library(self.provider, self.backup_server, 1)
 
     def kept(self, name: str) -> Path:
         """Return a file of this run."""
