@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import click
 
 from appliance.commands._options import json_option
+from appliance.commands._table import show_table
 from appliance.errors import InfrastructureError
 from tape.changer import Changer, Inventory
 from tape.discovery import Device, discover
@@ -115,9 +116,7 @@ def _table(devices: Sequence[Device], libraries: Sequence[FoundLibrary]) -> None
                 cartridge,
             )
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
-    for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    show_table(rows)
 
 
 def _document(devices: Sequence[Device], libraries: Sequence[FoundLibrary]) -> dict[str, object]:

@@ -180,11 +180,14 @@ class OpenLibrary:
         return addresses[0]
 
     @contextmanager
-    def loaded(self, barcode: str) -> Iterator[Drive]:
-        """Have a cartridge in a drive; one that was not in a drive before is put back."""
+    def loaded(self, barcode: str, wanted: Element | None = None) -> Iterator[Drive]:
+        """Have a cartridge in a drive; one that was not in a drive before is put back.
+
+        `wanted` is an empty drive; None: any, also the one that the cartridge is in.
+        """
         element = self.cartridge(barcode)
         was_in_drive = element.kind.value == "drive"
-        drive = element if was_in_drive else self.free_drive(None)
+        drive = element if was_in_drive else wanted or self.free_drive(None)
         if not was_in_drive:
             self.load(element, drive)
         try:

@@ -21,6 +21,7 @@ from appliance.commands._options import (
     json_option,
     tidy,
 )
+from appliance.commands._table import show_table
 from appliance.errors import ConfigurationError
 from appliance.gns.change import Change, add_change, batch_change, remove_change
 from appliance.gns.codec import MAP_SIZE_MAX
@@ -153,7 +154,7 @@ def list_junctions(with_local: bool, as_json: bool, config_file: Path) -> None:
     for junction in gns_map.junctions:
         row = (show_path(junction.path), junction.owner, str(junction.generation), show_path(junction.local))
         rows.append(row[: 4 if with_local else 3])
-    _echo_table(rows)
+    show_table(rows)
     click.echo(f"generation {gns_map.generation}")
 
 
@@ -214,10 +215,3 @@ def _junction_json(junction: Junction, with_local: bool) -> dict[str, object]:
         "generation": junction.generation,
         **(path_json(junction.local, "local") if with_local else {}),
     }
-
-
-def _echo_table(rows: list[tuple[str, ...]]) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())

@@ -11,6 +11,7 @@ from appliance.backupserver.jobs import Job
 from appliance.backupserver.progress import show_size
 from appliance.commands._jobs import catalogue_of
 from appliance.commands._options import config_option, echo_json, json_option
+from appliance.commands._table import show_table
 from appliance.text import local_time, show_path
 
 _HEAD = ("JOB", "LEVEL", "STATUS", "STARTED", "FILES", "SIZE", "PROBLEMS", "MEDIA", "PATHS")
@@ -32,10 +33,7 @@ def jobs(as_json: bool, config_file: Path) -> None:
     if as_json:
         echo_json([job.document() for job in found])
         return
-    rows = [_HEAD, *map(_row, found)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
-    for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    show_table([_HEAD, *map(_row, found)])
     for job in found:
         if job.reason:
             click.echo(f"job {job.id}: {job.reason}")

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from appliance.commands._options import config_option, echo_json, json_option
+from appliance.commands._table import show_table
 from appliance.config import load
 from appliance.errors import ConfigurationError, ExitCode
 from appliance.sessionlines import LineError, Request
@@ -41,11 +42,7 @@ def list_sessions(config_file: Path, as_json: bool) -> None:
     if as_json:
         echo_json({"sessions": found})
         return
-    rows = [("session", "port", "peer", "who", "since", "state", "services"), *map(_row, found)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
-    for row in rows:
-        fields = [text.ljust(width) for text, width in zip(row, widths, strict=False)]
-        click.echo("  ".join([*fields, row[-1]]).rstrip())
+    show_table([("session", "port", "peer", "who", "since", "state", "services"), *map(_row, found)])
 
 
 @session.command("kill")

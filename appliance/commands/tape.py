@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
-from appliance.backupserver.labels import RECORD_BYTES, ForeignRecordError, Label
+from appliance.backupserver.labels import Label
 from appliance.commands._options import config_option, json_option
+from appliance.commands._table import show_table
+from appliance.commands._tape_check import check_command
+from appliance.commands._tape_contents import require_blank_or
 from appliance.commands._tape_discover import discover_command
 from appliance.commands._tape_library import OpenLibrary, library_options, open_library
 from appliance.commands._tape_listed import listed
@@ -19,7 +21,7 @@ from appliance.commands._tape_serve import serve
 from appliance.errors import JobError
 from tape.drive import Drive
 from tape.elements import Element
-from tape.errors import BlankCheckError, DeviceError, DeviceHeldError, FilemarkError
+from tape.errors import DeviceError, DeviceHeldError
 
 _STATUS_HEAD = ("ELEMENT", "DRIVE", "PRODUCT", "CARTRIDGE", "STATE")
 _INVENTORY_HEAD = ("ELEMENT", "KIND", "CARTRIDGE", "FROM", "DRIVE", "PROBLEM")
@@ -44,6 +46,7 @@ def tape() -> None:
 
 tape.add_command(serve)
 tape.add_command(discover_command)
+tape.add_command(check_command)
 
 
 @tape.command()
@@ -61,7 +64,7 @@ def status(folder: Path | None, changer: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([dict(zip(map(str.lower, _STATUS_HEAD), row, strict=True)) for row in rows]))
         return
-    _table(_STATUS_HEAD, rows)
+    show_table([_STATUS_HEAD, *rows])
 
 
 def _drive_status(library: OpenLibrary, element: Element) -> tuple[str, ...]:
@@ -102,7 +105,7 @@ def inventory(folder: Path | None, changer: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([_element_json(element) for element in elements], indent=2))
         return
-    _table(_INVENTORY_HEAD, [_element_row(element) for element in elements])
+    show_table([_INVENTORY_HEAD, *map(_element_row, elements)])
 
 
 def _element_json(element: Element) -> dict[str, object]:
@@ -122,12 +125,6 @@ def _element_row(element: Element) -> tuple[str, ...]:
     source = str(element.source) if element.source is not None else "-"
     last = (element.serial or "-", element.problem or "-")
     return (str(element.address), element.kind.value, held, source, *last)
-
-
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
-    for row in [head, *rows]:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 @tape.command()
@@ -225,7 +222,7 @@ def label(
         open_library(folder, changer, listed(config_file, changer, barcode)) as library,
         library.loaded(barcode) as drive,
     ):
-        _require_blank_or(force, drive, barcode, "label")
+        require_blank_or(force, drive, barcode, "label")
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         drive.set_variable_block()
         drive.rewind()
@@ -256,34 +253,7 @@ def erase(
         open_library(folder, changer, listed(config_file, changer, barcode)) as library,
         library.loaded(barcode) as drive,
     ):
-        _require_blank_or(force, drive, barcode, "erase")
+        require_blank_or(force, drive, barcode, "erase")
         drive.rewind()
         drive.erase(whole=whole)
     click.echo(f"{barcode} is blank")
-
-
-def _require_blank_or(force: bool, drive: Drive, barcode: str, verb: str) -> None:
-    """Refuse a cartridge that is not known to be blank, unless the operator insists."""
-    if force:
-        return
-    found = _contents(drive)
-    if found:
-        raise JobError(f"{barcode} {found}; `spanreel tape {verb} {barcode} --force` destroys that")
-
-
-def _contents(drive: Drive) -> str:
-    """Say what the first record of the tape is; empty when the tape is blank."""
-    drive.set_variable_block()
-    drive.rewind()
-    try:
-        record = drive.read(RECORD_BYTES)
-    except BlankCheckError:
-        return ""
-    except FilemarkError:
-        return "begins with a filemark"
-    except DeviceError as error:
-        return f"cannot be read ({error.what}), so what it holds is not known"
-    try:
-        return f"carries the label of {Label.parse(record).barcode}"
-    except ForeignRecordError as error:
-        return f"holds {error}"

@@ -8,44 +8,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from tape.errors import TapeError
-from tape.identity import DeviceKind, identify
 from tape.sg import SgTransport
-from tape.testing import CHANGER_CHECKS, DRIVE_CHECKS, KINDS, Cannot, Check, ConformanceError, SkippedCheck
-from tape.testing.drives import check_drive_identity
+from tape.testing import KINDS
+from tape.testing.suite import FAILED, OVERWRITING, run
 from tape.transport import Transport
 
-__all__ = ["main", "run"]
-
-
-def run(transport: Transport, cannot: Mapping[Cannot, str], *, overwrite: bool) -> dict[str, tuple[str, str]]:
-    """Make the checks that fit a device; name -> passed, failed or skipped, and why.
-
-    Raises:
-        TapeError: the device does not say who it is.
-
-    """
-    kind = identify(transport).kind
-    checks = {DeviceKind.DRIVE: DRIVE_CHECKS, DeviceKind.CHANGER: CHANGER_CHECKS}.get(kind, ())
-    found = {}
-    for check in checks:
-        if kind is DeviceKind.DRIVE and check is not check_drive_identity and not overwrite:
-            found[check.__name__] = ("skipped", "overwrites the cartridge: say --overwrite")
-        else:
-            found[check.__name__] = _outcome(check, transport, cannot)
-    return found
-
-
-def _outcome(check: Check, transport: Transport, cannot: Mapping[Cannot, str]) -> tuple[str, str]:
-    try:
-        check(transport, cannot)
-    except SkippedCheck as reason:
-        return "skipped", str(reason)
-    except (ConformanceError, TapeError) as error:
-        return "failed", str(error)
-    return "passed", ""
+__all__ = ["main"]
 
 
 def main(
@@ -64,18 +35,21 @@ def main(
     parser.add_argument("--overwrite", action="store_true", help="lose what is on the loaded cartridges")
     parser.add_argument("nodes", nargs="+", metavar="NODE")
     options = parser.parse_args(arguments)
+    without = (
+        {} if options.overwrite else dict.fromkeys(OVERWRITING, "overwrites the cartridge: say --overwrite")
+    )
     failed = False
     for node in options.nodes:
         try:
             with open_transport(node) as transport:
-                found = run(transport, KINDS[options.kind], overwrite=options.overwrite)
+                found = run(transport, KINDS[options.kind], without)
         except TapeError as error:
             sys.stderr.write(f"{error}\n")
             failed = True
             continue
         for name, (outcome, why) in found.items():
             sys.stdout.write(f"{node}  {outcome:<7}  {name}  {why}".rstrip() + "\n")
-            failed = failed or outcome == "failed"
+            failed = failed or outcome == FAILED
     return int(failed)
 
 

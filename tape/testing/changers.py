@@ -12,6 +12,7 @@ from tape.transport import Transport
 
 __all__ = [
     "CHANGER_CHECKS",
+    "MOVING",
     "check_changer_identity",
     "check_drive_serials",
     "check_empty_source",
@@ -111,3 +112,6 @@ CHANGER_CHECKS: tuple[Check, ...] = (
     check_empty_source,
     check_full_destination,
 )
+
+MOVING: tuple[Check, ...] = (check_move_and_back, check_empty_source, check_full_destination)
+"""Those that take the cartridge of the first full slot, or try to put it onto that of the second."""
