@@ -24,7 +24,8 @@ CLIENT = "client"
 # Roles that `spanreel serve` runs as a daemon.  A backup server's jobs run in the foreground.
 SERVED_ROLES = frozenset({FILE_SERVER, CONNECTION_SERVER, MEDIA_SERVER})
 
-# The library model as an iSCSI target on the host.
+# The library model in the media server's process, and as an iSCSI target on the host.
+PROCESS_MODEL = "model"
 MODEL_TARGET = "iscsi-model"
 
 # The provider of machines that exist already: their addresses are what they are.

@@ -18,10 +18,12 @@ from typing import Any
 
 DRIVE = re.compile(r"Data Transfer Element (\d+):(Full|Empty)(?:.*VolumeTag *= *(\S+))?")
 SLOT = re.compile(r"Storage Element (\d+)( IMPORT/EXPORT)?:(Full|Empty)(?:.*VolumeTag *= *(\S+))?")
-# What every drive is asked; `sg` stands for its node.
-QUESTIONS = {
+# What every drive is asked, and what only that with the cartridge in it; `sg` stands for its node.
+IDENTITY = {
     "sg_inq": ["sg_inq", "sg"],
     "sg_inq serial": ["sg_inq", "--page=0x80", "sg"],
+}
+QUESTIONS = {
     "sg_inq identification": ["sg_inq", "--page=0x83", "sg"],
     "sg_luns": ["sg_luns", "sg"],
     "sg_turs": ["sg_turs", "sg"],
@@ -34,6 +36,13 @@ QUESTIONS = {
     "sg_persist": ["sg_persist", "--in", "--read-keys", "sg"],
 }
 LAST_WORDS = 2000
+
+
+def ask_all(questions: dict[str, list[str]], node: str) -> dict[str, Any]:
+    """Ask a device."""
+    return {
+        name: ask([node if word == "sg" else word for word in words]) for name, words in questions.items()
+    }
 
 
 def ask(command: list[str]) -> dict[str, Any]:
@@ -72,17 +81,19 @@ def elements(said: str) -> dict[str, list[str]]:
     return shown
 
 
-def read_cartridge(changer: str, tape: str, slot: str, argument: dict[str, Any]) -> dict[str, Any]:
-    """Load the cartridge into the first drive, let mt and tar look at it, put it back."""
+def read_cartridge(
+    changer: str, drive: dict[str, str], slot: str, argument: dict[str, Any]
+) -> dict[str, Any]:
+    """Load the cartridge into the first drive, let all tools look at it, put it back."""
+    tape = drive["nst"]
     answers: dict[str, Any] = {"load": ask(["mtx", "-f", changer, "load", slot, "0"])}
     if answers["load"]["code"] != 0:
         return answers
-    answers["loaded"] = ask(["mtx", "-f", changer, "status"])
     answers["rewind"] = ask(["mt", "-f", tape, "rewind"])
+    answers["questions"] = ask_all(QUESTIONS, drive["sg"])
     answers["setblk"] = ask(["mt", "-f", tape, "setblk", "0"])
     answers["fsf"] = ask(["mt", "-f", tape, "fsf", str(argument["file"])])
     answers["status"] = ask(["mt", "-f", tape, "status"])
-    answers["tell"] = ask(["mt", "-f", tape, "tell"])
     blocking = str(argument["record"] // 512)
     answers["tar"] = ask(["tar", "--list", "--quoting-style=escape", "-b", blocking, "-f", tape])
     answers["names"] = len(answers["tar"]["said"].splitlines())
@@ -101,18 +112,11 @@ def main(argument: dict[str, Any]) -> None:
     changer = found[argument["changer"]]["sg"]
     answer: dict[str, Any] = {"nodes": found, "status": ask(["mtx", "-f", changer, "status"])}
     answer["elements"] = elements(answer["status"]["said"])
-    answer["drives"] = {
-        serial: {
-            name: ask([found[serial]["sg"] if word == "sg" else word for word in words])
-            for name, words in QUESTIONS.items()
-        }
-        for serial in argument["drives"]
-    }
+    answer["drives"] = {serial: ask_all(IDENTITY, found[serial]["sg"]) for serial in argument["drives"]}
     slots = answer["elements"]["slot"]
     if argument["barcode"] in slots:
         slot = str(slots.index(argument["barcode"]) + 1)
-        tape = found[argument["drives"][0]]["nst"]
-        answer["cartridge"] = read_cartridge(changer, tape, slot, argument)
+        answer["cartridge"] = read_cartridge(changer, found[argument["drives"][0]], slot, argument)
     json.dump(answer, sys.stdout)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness import parts
-from harness.checks import clientview, tapeback, token
+from harness.checks import clientview, tapeback, tapetools, token
 from harness.checks.connections import one_channel
 from harness.checks.result import left_out, verdict
 from harness.checks.trees import same_tree
@@ -13,8 +13,17 @@ from harness.job.record import Run
 from harness.job.steps import Backup
 from harness.manifest import Manifest
 from harness.nodeconfig import catalogue
-from harness.topology import BACKUP_SERVER, CLIENT, CONNECTION_SERVER, FILE_SERVER, RESTORED
+from harness.topology import (
+    BACKUP_SERVER,
+    CLIENT,
+    CONNECTION_SERVER,
+    FILE_SERVER,
+    MODEL_TARGET,
+    PROCESS_MODEL,
+    RESTORED,
+)
 
+MADE_BY_THE_LAB = frozenset({MODEL_TARGET, "tgt"})
 MOUNTINFO = "/proc/self/mountinfo"
 
 
@@ -66,6 +75,25 @@ def tape(run: Run, backup: Backup, expected: Manifest) -> None:
             same_tree(f"tape of {backup.entry} holds the originals", expected, found.tree, ignored(run))
         )
         run.check(tapeback.no_local_root(f"local roots are not on the tape of {backup.entry}", found))
+
+
+def library(run: Run, backup: Backup) -> None:
+    """Ask a library by foreign tools, and make the product's own checks of it where the lab made it."""
+    used = backup.library
+    if used.transport == PROCESS_MODEL:
+        name = f"foreign tools see {used.changer} as Spanreel does"
+        run.check(left_out(name, "the library is a model in a process: no tool can reach it"))
+        return
+    with run.guard(f"foreign tools see {used.changer} as Spanreel does"):
+        with run.phase(f"mtx, mt, sg3-utils and GNU tar on {used.changer}"):
+            seen = tapetools.look(run.provider, used, backup.files[0])
+        for result in tapetools.judge(seen, backup.files[0], backup.job):
+            run.check(result)
+    if used.transport in MADE_BY_THE_LAB:
+        with run.guard(f"{used.changer} does what is relied on"):
+            with run.phase(f"spanreel tape check on {used.changer}"):
+                result = tapetools.conforms(run.provider, used)
+            run.check(result)
 
 
 def restores(run: Run, backup: Backup, expected: Manifest) -> None:
