@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import click
@@ -18,16 +23,34 @@ from harness.commands.run import run
 from harness.commands.scenarios import scenarios
 from harness.commands.shell import shell
 from harness.commands.up import up
-from harness.errors import HarnessError
+from harness.errors import HarnessError, TerminatedError
+
+
+def _raise(_number: int, _frame: FrameType | None) -> None:
+    raise TerminatedError
+
+
+@contextmanager
+def ending_like_ctrl_c() -> Iterator[None]:
+    """Have SIGTERM do what Ctrl-C does: a run that a service manager or a CI job ends removes its lab."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may say what a signal does
+        return
+    before = signal.signal(signal.SIGTERM, _raise)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class LabGroup(click.Group):
-    """Turns expected errors into one line, a hint, and their exit code."""
+    """Turns expected errors into one line, a hint, and their exit code; ends well on SIGTERM."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the subcommand."""
         try:
-            return super().invoke(ctx)
+            with ending_like_ctrl_c():
+                return super().invoke(ctx)
         except HarnessError as error:
             click.echo(f"spanreel lab: {error.message}", err=True)
             if error.hint:

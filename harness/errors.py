@@ -67,6 +67,10 @@ class InfrastructureError(HarnessError):
     exit_code = EXIT_INFRASTRUCTURE
 
 
+class TerminatedError(KeyboardInterrupt):
+    """SIGTERM: as Ctrl-C, but the commands that run did not get it."""
+
+
 class MissingToolError(InfrastructureError):
     """A program or library of the host is missing; the hint is the command that installs it."""
 

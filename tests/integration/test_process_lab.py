@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -19,6 +20,7 @@ pytestmark = pytest.mark.process_lab
 # Apart from a developer's own process lab on this machine.
 SUBNET = "127.77.210."
 COMMAND_SECONDS = 600
+INTERRUPTED = 130
 
 
 @pytest.fixture
@@ -44,6 +46,32 @@ def listeners() -> list[str]:
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     mine = "".join(f"{int(octet):02X}" for octet in reversed(SUBNET.rstrip(".").split(".")))
     return [row[1] for row in rows if row[3] == "0A" and row[1][2:8] == mine]
+
+
+def test_a_run_that_is_ended_by_sigterm_ends_its_lab(topology: Path, tmp_path: Path) -> None:
+    """What a service manager or a CI job sends does what Ctrl-C does: nothing of the lab goes on."""
+    state = tmp_path / "state"
+    argv = [sys.executable, "-m", "appliance.cli", "lab", "run", "--topology", str(topology), "--lab", "one"]
+    with subprocess.Popen(
+        argv,
+        env=os.environ | {"XDG_STATE_HOME": str(state)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            before = next(line for line in process.stdout if "seed" in line or "passed" in line)
+            assert "seed" in before, "the lab is up by now, and the job has begun"
+            assert listeners()
+            process.send_signal(signal.SIGTERM)
+            said = process.stdout.read()
+            assert process.wait(COMMAND_SECONDS) == INTERRUPTED, said
+        finally:
+            process.kill()
+            lab(state, "clean", "--lab", "one")
+    assert "Traceback" not in said
+    assert not listeners()
 
 
 def test_two_labs_live_side_by_side(topology: Path, tmp_path: Path) -> None:

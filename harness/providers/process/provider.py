@@ -16,6 +16,7 @@ import contextlib
 import os
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from harness import product
-from harness.errors import InfrastructureError
+from harness.errors import InfrastructureError, TerminatedError
 from harness.events import Events
 from harness.faults.link import Bad, Ends, Link
 from harness.lab import LabState
@@ -361,13 +362,16 @@ class ProcessProvider(Provider):
 def _wait(child: subprocess.Popen[bytes], timeout: float) -> int:
     """Wait for a command's end, and let it abort its job after Ctrl-C, which it got as we did.
 
-    Whatever ends the waiting, a second Ctrl-C for one, ends the command.
+    SIGTERM it did not get, so it is told.  Whatever ends the waiting, a second Ctrl-C for one, ends the
+    command.
     """
     try:
         return child.wait(timeout)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as why:
+        if isinstance(why, TerminatedError):
+            child.send_signal(signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            return child.wait(INTERRUPTED_SECONDS)
+            child.wait(INTERRUPTED_SECONDS)
         raise
     finally:
         if child.returncode is None:

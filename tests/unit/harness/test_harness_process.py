@@ -22,7 +22,8 @@ from harness_support import fast_topology
 
 from harness import lab as labs
 from harness import product
-from harness.errors import CommandError, InfrastructureError
+from harness.cli import ending_like_ctrl_c
+from harness.errors import CommandError, InfrastructureError, TerminatedError
 from harness.events import Events, PlainLines
 from harness.providers.base import NodeFile
 from harness.providers.process import processes
@@ -151,13 +152,15 @@ def test_exec_ends_what_takes_too_long(provider: ProcessProvider) -> None:
     assert time.monotonic() - begin < 20
 
 
-def test_ctrl_c_leaves_a_command_the_time_to_abort(
-    provider: ProcessProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("is_sigterm", [False, True])
+def test_an_interruption_leaves_a_command_the_time_to_abort(
+    provider: ProcessProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_sigterm: bool
 ) -> None:
-    """What Ctrl-C interrupts ends by itself, and its exit code passes through: a backup aborts its job."""
-    node, pid = provider.topology.node("fs1"), tmp_path / "pid"
+    """What is interrupted ends by itself, as a backup that aborts its job; then so does the harness."""
+    node, pid, ended = provider.topology.node("fs1"), tmp_path / "pid", tmp_path / "ended"
     os.mkfifo(pid)
-    script = f"trap 'sleep 0.3; exit 42' INT; echo $$ >{pid}; while :; do sleep 0.05; done"
+    trap = f"trap 'sleep 0.3; echo itself >{ended}; exit 42' INT"
+    script = f"{trap}; echo $$ >{pid}; while :; do sleep 0.05; done"
 
     waiting = threading.Event()
     wait = subprocess.Popen.wait
@@ -172,14 +175,21 @@ def test_ctrl_c_leaves_a_command_the_time_to_abort(
         child = int(pid.read_text())
         # Before that, a Ctrl-C would end the start of the command, and this test.
         waiting.wait()
-        # A terminal's Ctrl-C reaches both.
-        os.kill(child, signal.SIGINT)
-        _thread.interrupt_main()
+        if is_sigterm:
+            _thread.interrupt_main(signal.SIGTERM)
+        else:
+            # A terminal's Ctrl-C reaches both.
+            os.kill(child, signal.SIGINT)
+            _thread.interrupt_main()
 
     threading.Thread(target=interrupt).start()
-    with tempfile.TemporaryFile() as out:
-        code = provider.exec(node, ["sh", "-c", script], stdin=None, stdout=out, stderr=out)  # type: ignore[arg-type]
-    assert code == 42
+    with (
+        tempfile.TemporaryFile() as out,
+        pytest.raises(TerminatedError if is_sigterm else KeyboardInterrupt),
+        ending_like_ctrl_c(),
+    ):
+        provider.exec(node, ["sh", "-c", script], stdin=None, stdout=out, stderr=out)  # type: ignore[arg-type]
+    assert ended.read_text() == "itself\n"
 
 
 def test_unknown_command_is_an_error_of_its_node(provider: ProcessProvider) -> None:
