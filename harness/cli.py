@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from harness.commands.check import check
+from harness.commands.checkpoint import checkpoint
 from harness.commands.clean import clean
 from harness.commands.down import down
 from harness.commands.exec import execute
@@ -71,5 +72,19 @@ def lab() -> None:
     """
 
 
-for command in (up, run, scenarios, nightly, history, check, info, execute, shell, down, clean, lease):
+for command in (
+    up,
+    run,
+    scenarios,
+    nightly,
+    history,
+    check,
+    info,
+    execute,
+    shell,
+    down,
+    clean,
+    lease,
+    checkpoint,
+):
     lab.add_command(command)

@@ -64,6 +64,8 @@ class LabState:
     token: str
     state: str = "off"
     created: str = ""
+    # What nodes were made of at `up`, as `Provider.made_of` names it.
+    made_of: dict[str, str] = field(default_factory=dict)
     provider_data: dict[str, Any] = field(default_factory=dict)
 
     @property

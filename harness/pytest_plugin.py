@@ -13,6 +13,11 @@ one that runs already is used and stays.  `--lab-topology` says which (default: 
     @pytest.mark.needs(roles={"file-server": 2}, drives=2, faults=True, root=True)
 
 skips a test where the lab is another, and says why; the lab is not started for that.
+
+    @pytest.mark.lab_revert
+
+has the lab as it was when it was new, whatever tests before did; `lab_revert("seeded")` with the topology's
+seed.  It is put back from a checkpoint before the test, in seconds.
 """
 
 from __future__ import annotations
@@ -21,16 +26,17 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from harness import bringup, parts, session
+from harness import bringup, parts, session, states
 from harness import topology as topologies
-from harness.errors import CheckError
+from harness.checkpoints.keeper import Keeper
+from harness.errors import CheckError, UsageError
 from harness.manifest import Manifest, take_roots
 from harness.nodeconfig import local_root
 from harness.providers.base import Provider
@@ -38,6 +44,10 @@ from harness.scenarios.tape import TapeFaults
 from harness.topology import BACKUP_SERVER, Library, Node, Topology
 
 MARKER = "needs(roles, drives, faults, root): skip the test, with the reason, where the lab has less"
+REVERT = "lab_revert"
+REVERT_MARKER = (
+    "lab_revert(state='ready'): put the lab back before the test, as it was when it was new, or seeded"
+)
 DEFAULT = "process"
 # Providers that run as whoever runs the harness; all others have root on their nodes.
 _UNPRIVILEGED = frozenset({"process"})
@@ -54,6 +64,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Make the marker known."""
     config.addinivalue_line("markers", MARKER)
+    config.addinivalue_line("markers", REVERT_MARKER)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -152,7 +163,7 @@ class Dma:
 
 
 @pytest.fixture(scope="session")
-def lab(pytestconfig: pytest.Config) -> Iterator[Provider]:
+def lab(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Iterator[Provider]:
     """The lab, up: its topology, and everything a provider can do with its nodes."""
     wanted = _topology(pytestconfig)
     name = pytestconfig.getoption("lab_name") or f"pytest-{wanted.name}"[:31]
@@ -160,11 +171,63 @@ def lab(pytestconfig: pytest.Config) -> Iterator[Provider]:
         provider = stack.enter_context(session.holding(name, wanted))
         keep = pytestconfig.getoption("lab_keep") or provider.lab.state != "off"
         try:
-            bringup.up(provider)
+            _bring_up(provider, states_of(request.session.items))
             yield provider
         finally:
             if not keep:
                 bringup.down(provider)
+
+
+def states_of(items: Iterable[pytest.Item]) -> list[str]:
+    """Return the states that tests want the lab put back to, in the order in which it comes to them."""
+    wanted = {_state(mark) for item in items for mark in item.iter_markers(REVERT)}
+    return sorted(wanted, key=states.rank)
+
+
+def _state(mark: pytest.Mark) -> str:
+    """Return what a marker says.  Raises UsageError for a state that is not kept."""
+    (state,) = mark.args or (mark.kwargs.get("state", states.READY),)
+    if state not in states.KEPT:
+        raise UsageError(f"lab_revert({state!r}): no such state is kept", hint=", ".join(states.KEPT))
+    return str(state)
+
+
+def _bring_up(provider: Provider, wanted: Sequence[str]) -> None:
+    """Bring the lab up, and have a checkpoint of each state that a test wants it put back to.
+
+    The first test then finds it in the first of them, or `ready`.
+    """
+    is_new, keeper = provider.lab.state == states.OFF, Keeper(provider)
+    if not wanted or not keeper.possible:
+        bringup.up(provider)
+        return
+    missing_states = [state for state in wanted if not keeper.fits(state)]
+    if missing_states and not is_new:
+        raise UsageError(
+            f"lab {provider.lab.name} runs already, and has no checkpoint {missing_states[0]} that fits",
+            hint=f"begin anew: spanreel lab down --lab {provider.lab.name}",
+        )
+    for state in missing_states:
+        bringup.up(provider, state, save=True)
+    if missing_states and provider.lab.state != wanted[0]:
+        bringup.revert(provider, keeper, wanted[0])
+    bringup.up(provider, wanted[0])
+
+
+@pytest.fixture(autouse=True)
+def _lab_as_wanted(request: pytest.FixtureRequest) -> None:
+    """Put the lab back for a test that is marked so.
+
+    It is autouse so that it comes before fixtures that make something in the lab.
+    """
+    mark = request.node.get_closest_marker(REVERT)
+    if mark is None:
+        return
+    provider: Provider = request.getfixturevalue("lab")
+    keeper = Keeper(provider)
+    if not keeper.possible:
+        pytest.skip(f"lab {provider.lab.name}: its nodes cannot be put back")
+    bringup.revert(provider, keeper, _state(mark))
 
 
 @pytest.fixture(scope="session")

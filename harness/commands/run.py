@@ -21,10 +21,12 @@ from harness.known_issues import KnownIssue
 from harness.providers.base import Provider
 from harness.report import write
 from harness.report.summary import show
-from harness.scenarios import runner, table
+from harness.scenarios import rewind, runner, table
 from harness.topology import Topology
 
 Job = Callable[[Run], None]
+# Brings the lab up.
+Begin = Callable[[Provider], None]
 
 
 @click.command()
@@ -51,6 +53,7 @@ Job = Callable[[Run], None]
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Failures that are known. Default: those shipped with the harness.",
 )
+@click.option("--fresh", is_flag=True, help="Boot cold, whatever runs and whatever is kept.")
 @click.option("--dry-run", is_flag=True, help="Say what would run, and how long it took before; do nothing.")
 @click.pass_context
 def run(
@@ -62,6 +65,7 @@ def run(
     names: tuple[str, ...],
     number: int | None,
     known: Path | None,
+    fresh: bool,
     dry_run: bool,
     wait: bool,
 ) -> None:
@@ -82,7 +86,7 @@ def run(
         return
     issues = known_issues.read(known or known_issues.shipped())
     done, report, up = perform(
-        lab, wanted, scenarios, number, issues, keep=keep, hold_on_fail=hold_on_fail, wait=wait
+        lab, wanted, scenarios, number, issues, keep=keep, hold_on_fail=hold_on_fail, wait=wait, fresh=fresh
     )
     store.keep(done)
     show(done, report)
@@ -101,9 +105,14 @@ def perform(
     keep: bool = False,
     hold_on_fail: bool = False,
     wait: bool = True,
+    fresh: bool = False,
 ) -> tuple[Run, Path, bool]:
     """Run scenarios, or without any the main job; return the run, its report, whether the lab is still up."""
-    play = partial(runner.play, scenarios=scenarios, number=number) if scenarios else main_job
+    play: Job = main_job
+    begin: Begin = partial(bringup.up, fresh=fresh)
+    if scenarios:
+        play = partial(runner.play, scenarios=scenarios, number=number)
+        begin = partial(rewind.bring_up, number=number, fresh=fresh)
     with session.holding(lab, wanted, wait=wait) as provider:
         keep = keep or provider.lab.state in ("ready", "seeded")
         seed = replace(provider.topology.seed, number=number)
@@ -111,7 +120,7 @@ def perform(
         done = new_run(provider)
         done.number, done.known = number, issues
         try:
-            job(done, play)
+            job(done, play, begin)
             for result in known_issues.expired(issues):
                 done.check(result)
         finally:
@@ -141,12 +150,12 @@ def new_run(provider: Provider) -> Run:
     return Run(provider, folder)
 
 
-def job(done: Run, play: Job = main_job) -> None:
+def job(done: Run, play: Job = main_job, begin: Begin = bringup.up) -> None:
     """Bring the lab up and run a job on it; expected errors end up in the record."""
     provider = done.provider
     ready = False
     with done.guard("bring the lab up"), done.phase("bring the lab up"):
-        bringup.up(provider)
+        begin(provider)
         namespace.require_as_in_topology(provider)
         ready = True
     if ready:

@@ -46,7 +46,18 @@ def ensure_image(project: Project, cache: Cache, progress: Progress) -> Image:
     sources = apt_sources(recipe.release)
     key = _key(project, sources)
     builder = _Builder(project, recipe, sources, cache.root / "log", progress)
-    folder = cache.entry("image", key, builder.build)
+    return _image(recipe, key, cache.entry("image", key, builder.build))
+
+
+def built_image(project: Project, cache: Cache) -> Image | None:
+    """The image of this checkout if it is in the cache."""
+    recipe = load_recipe(project.recipe)
+    key = _key(project, apt_sources(recipe.release))
+    folder = cache.find("image", key)
+    return None if folder is None else _image(recipe, key, folder)
+
+
+def _image(recipe: Recipe, key: str, folder: Path) -> Image:
     return Image(
         key,
         folder / "root.img",
@@ -55,12 +66,6 @@ def ensure_image(project: Project, cache: Cache, progress: Progress) -> Image:
         recipe.kernel_arguments,
         recipe.emulation_arguments,
     )
-
-
-def image_is_built(project: Project, cache: Cache) -> bool:
-    """Whether `ensure_image` would find its image."""
-    recipe = load_recipe(project.recipe)
-    return cache.find("image", _key(project, apt_sources(recipe.release))) is not None
 
 
 def _key(project: Project, sources: dict[str, str]) -> str:

@@ -54,15 +54,25 @@ class Product:
 
 def ensure_product(project: Project, cache: Cache, progress: Progress) -> Product:
     """The product of this checkout, from the cache or built now (seconds)."""
-    lock = project.product_lock.read_bytes()
-    present = [name for name in _SOURCES if (project.root / name).exists()]
-    parts = [("product", PRODUCT_VERSION.encode()), ("lock", lock), *tree_parts(project.root, *present)]
-    key = key_of(parts)
+    key = product_key(project)
     number = tomllib.loads((project.root / "pyproject.toml").read_text())["project"]["version"]
     version = f"{number}+{key[:_VERSION_DIGITS]}"
     builder = _Builder(project, cache, version, progress)
     folder = cache.entry("product", key, builder.build)
     return Product(version, folder / "tree", folder / "product.img")
+
+
+def product_key(project: Project) -> str:
+    """Return the identity of this checkout's product: the same key means the same product."""
+    lock = project.product_lock.read_bytes()
+    present = [name for name in _SOURCES if (project.root / name).exists()]
+    parts = [("product", PRODUCT_VERSION.encode()), ("lock", lock), *tree_parts(project.root, *present)]
+    return key_of(parts)
+
+
+def product_disk(key: str, cache: Cache) -> Path:
+    """Return where the disk of a product is, if it is in the cache."""
+    return cache.root / "product" / key / "product.img"
 
 
 class _Builder:

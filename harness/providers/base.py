@@ -20,6 +20,7 @@ from harness.errors import CommandError, InfrastructureError, NotPossibleError
 from harness.events import Events
 from harness.faults.link import Bad
 from harness.lab import LabState
+from harness.states import Memory
 from harness.topology import Node, Topology
 
 if TYPE_CHECKING:
@@ -83,6 +84,10 @@ class Provider(ABC):
         self.events = events
         # Of the run that uses this object; `bringup.up` takes them.
         self.leases: Leases | None = None
+        # What failed in this run is not tried again by the next who asks.
+        self.troubles = Memory()
+        # The checkpoint it was put back to last; who uses the lab then may forget it.
+        self.put_back_to = ""
 
     # --- life -------------------------------------------------------------------------------
 
@@ -136,6 +141,41 @@ class Provider(ABC):
     @abstractmethod
     def alive(self) -> Mapping[str, bool]:
         """For each node whether it runs now (for `info` and for `up` on a running lab)."""
+
+    def give_up(self) -> None:  # noqa: B027 - where every wait has a limit of its own there is nothing to do
+        """End what `up` and others wait for, from another thread: the time is over."""
+
+    # --- checkpoints; a provider that keeps none says so by NotPossibleError -----------------------
+
+    # Whether `put_back` takes seconds and mends everything, so that scenarios begin with it.
+    rewinds = False
+
+    def made_of(self) -> Mapping[str, str]:
+        """Return what nodes come from, by name, besides the topology: each value changes when the thing does.
+
+        A checkpoint is put back only while all of them are as they were when it was made.
+        """
+        raise NotPossibleError(f"the nodes of {self.topology.name} cannot be kept")
+
+    def keeping_bytes(self) -> int:
+        """Return what `keep` would write at most, in bytes."""
+        raise NotPossibleError(f"the nodes of {self.topology.name} cannot be kept")
+
+    def keep(self, folder: Path) -> None:
+        """Write everything that nodes and libraries hold, of one moment, to an empty folder.
+
+        The lab runs again when it returns, and also when it raises, if that is possible at all.
+        """
+        del folder
+        raise NotPossibleError(f"the nodes of {self.topology.name} cannot be kept")
+
+    def put_back(self, folder: Path) -> None:
+        """Make nodes and libraries what they were at `keep`, whatever they are now; return when roles answer.
+
+        Works from off and on half-made labs.  Drives are empty.  `folder` is only read.
+        """
+        del folder
+        raise NotPossibleError(f"the nodes of {self.topology.name} cannot be kept")
 
     # --- harm, for scenarios; a provider that cannot do it says so by NotPossibleError -------------
 

@@ -50,6 +50,12 @@ class RemoteProvider(Provider):
         with target.open("wb") as stream:
             self.ssh[node.name].get(source, stream)
 
+    def give_up(self) -> None:
+        """End the waiting for machines, and every command that runs on one."""
+        self._cancelled.set()
+        for ssh in list(self.__dict__.get("ssh", {}).values()):
+            ssh.close()
+
     def _in_parallel(self, work: Callable[[Node], None], nodes: Iterable[Node]) -> None:
         """Do something with every node at once; the first failure is raised and ends all waiting."""
         failures: list[Exception] = []

@@ -8,6 +8,7 @@ from harness.checks.result import left_out
 from harness.errors import NotPossibleError
 from harness.evidence import Journals, collect
 from harness.job.record import Run
+from harness.scenarios.rewind import Rewind
 from harness.scenarios.stage import Stage
 from harness.scenarios.table import Scenario
 
@@ -17,13 +18,16 @@ BAD = ("failed", "error")
 def play(run: Run, scenarios: Sequence[Scenario], number: int) -> None:
     """Run scenarios on a lab that is up; what goes wrong is kept in `run`, not raised."""
     stage = Stage(run, number)
+    rewind = Rewind(stage)
     with run.guard("prepare the lab"):
-        stage.prepare()
+        rewind.prepare()
     if not stage.expected:
         return
     for scenario in scenarios:
         run.scenario = scenario.name
-        _one(stage, scenario)
+        with run.guard("a lab that is whole"):
+            rewind.again()
+            _one(stage, scenario)
         run.scenario = ""
 
 

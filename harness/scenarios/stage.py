@@ -38,6 +38,9 @@ WHOLE = ("backup", "/", "--exclude", RESTORED, "--json")
 class Stage:
     """One lab, prepared once, and the run that scenarios are told into."""
 
+    # The manifest of the tree, in the run's folder.
+    ORIGINALS = "scenario-originals.jsonl"
+
     run: Run
     number: int
     expected: Manifest = field(default_factory=dict)
@@ -106,7 +109,7 @@ class Stage:
                     for item in mine
                 ]
                 guest.call(self.provider, node, "seed_plain", {"number": self.number, "roots": roots})
-            target = self.run.folder / "scenario-originals.jsonl"
+            target = self.run.folder / self.ORIGINALS
             self.expected = manifest.take(self.provider, parts.originals(self.provider), target)
             self.baseline = self.backup(*WHOLE)["id"]
 

@@ -8,16 +8,17 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
 from harness import console, netns
+from harness.copying import used
 from harness.errors import InfrastructureError
 from harness.events import Events
-from harness.image.build import Image, ensure_image, image_is_built, repair_dev_null
+from harness.image.build import Image, built_image, ensure_image, repair_dev_null
 from harness.image.cache import Cache
-from harness.image.product import Product, ensure_product
+from harness.image.product import Product, ensure_product, product_disk, product_key
 from harness.image.recipe import checkout
 from harness.lab import LabState
 from harness.providers.base import NodeFile, NodePaths
@@ -25,15 +26,18 @@ from harness.providers.libvirt import machines, preflight, roles
 from harness.providers.libvirt.daemon import LibvirtDaemon, quiet_errors
 from harness.providers.libvirt.disks import config_archive, data_disk, machine_files, overlay, write_secret
 from harness.providers.libvirt.domain import Disk, Machine
+from harness.providers.libvirt.drives import empty_drives
 from harness.providers.libvirt.identity import ensure_key
 from harness.providers.libvirt.iscsimodel import ModelDaemon, ModelTarget
+from harness.providers.libvirt.keeping import Keeping
 from harness.providers.libvirt.kvm import use_kvm
 from harness.providers.libvirt.names import BRIDGE, Names
+from harness.providers.libvirt.power import LabLibraries, LabPower, hypervisor, identity
 from harness.providers.libvirt.tgt import TapeDaemon, Target
 from harness.providers.libvirt.tsc import tsc_khz
 from harness.providers.remote import RemoteProvider
 from harness.ssh import Ssh
-from harness.topology import FILE_SERVER, MODEL_TARGET, Node, Topology
+from harness.topology import FILE_SERVER, MEDIA_SERVER, MODEL_TARGET, Node, Topology
 
 SCRATCH_MOUNT = "/var/tmp/scratch"  # noqa: S108 - on a machine of the lab
 # A process that was told to end and has not is killed after this.
@@ -62,7 +66,7 @@ class LibvirtProvider(RemoteProvider):
         if all(self.alive().values()):
             return
         use_kvm()
-        built = os.geteuid() == 0 and image_is_built(checkout(), self._cache)
+        built = os.geteuid() == 0 and built_image(checkout(), self._cache) is not None
         preflight.check(self.topology, self.lab.folder, self._cache.root, image_is_there=built)
 
     def up(self) -> None:
@@ -92,8 +96,7 @@ class LibvirtProvider(RemoteProvider):
 
     def down(self) -> None:
         """Switch everything off and remove it; works on half-made labs and twice."""
-        for ssh in self.__dict__.get("ssh", {}).values():
-            ssh.close()
+        self._close_ssh()
         if netns.exists(self._names.netns):
             self._switch_off()
             self._tape.stop()
@@ -114,6 +117,78 @@ class LibvirtProvider(RemoteProvider):
             with contextlib.suppress(InfrastructureError), self._daemon.connected() as connection:
                 names = machines.running(connection)
         return {node.name: self._names.domain(node) in names for node in self.topology.nodes}
+
+    # --- checkpoints ----------------------------------------------------------------------------
+
+    rewinds = True
+
+    def made_of(self) -> Mapping[str, str]:
+        """Name image, product and hypervisor; disks and memory are worth nothing with any other."""
+        image, key = built_image(checkout(), self._cache), product_key(checkout())
+        disks = () if image is None else (image.disk, image.kernel, image.initrd)
+        product = product_disk(key, self._cache)
+        return {
+            "image": identity(*disks),
+            "product": f"{key} {identity(product)}",
+            "hypervisor": hypervisor(kvm=use_kvm()),
+        }
+
+    def keeping_bytes(self) -> int:
+        """All memory, though free pages are not written, and what disks and cartridges hold."""
+        memory = sum(node.memory_mib for node in self.topology.nodes) << 20
+        disks = [file for files in self._disks().values() for file in files]
+        return memory + used(*disks, *([self._names.tapes] if self._names.tapes.exists() else []))
+
+    def keep(self, folder: Path) -> None:
+        """Stop all machines within milliseconds, save them, and let them go on."""
+        with self.events.stepping("", "empty the drives"):
+            empty_drives(self)
+        self._close_ssh()  # the machines' ends would be kept, and belong to nobody later
+        try:
+            self._keeping.keep(folder)
+        finally:
+            self._in_parallel(self._wake, self.topology.nodes)
+
+    def put_back(self, folder: Path) -> None:
+        """Make machines, disks and cartridges what they were."""
+        repair_dev_null()
+        self._close_ssh()
+        self._make_network()
+        self._daemon.start()
+        self._console_offsets = machines.console_sizes(self.consoles())
+        self._keeping.put_back(folder)
+        self._in_parallel(self._wake, self.topology.nodes)
+
+    @property
+    def _keeping(self) -> Keeping:
+        libraries = LabLibraries(self._start_libraries, [self._tape.stop, self._models.stop])
+        power = LabPower(self._names, self._daemon, self.topology.nodes)
+        return Keeping(power, libraries, self._names.tapes, self._disks)
+
+    def _disks(self) -> dict[str, list[Path]]:
+        """Every file that a machine has as a disk of its own."""
+        found = {}
+        for node in self.topology.nodes:
+            folder = self.lab.node_folder(node.name)
+            data = [folder / f"{disk.name}.img" for disk in node.disks]
+            found[node.name] = [folder / "root.qcow2", folder / "config.tar", *data]
+        return found
+
+    def _wake(self, node: Node) -> None:
+        """Wait for a machine that was made of its memory, set its clock, and see that its roles serve."""
+        with self.events.stepping(node.name, "wake") as progress:
+            self._wait_for_ssh(node, progress)
+            roles.wake(self.ssh[node.name], node.served_roles)
+            if node.has(FILE_SERVER) or node.has(MEDIA_SERVER):
+                address = (node.address, self.topology.ndmp_port)
+                roles.require_greeting(
+                    node.name, lambda timeout: netns.connect(self._names.netns, address, timeout)
+                )
+            progress("roles answer")
+
+    def _close_ssh(self) -> None:
+        for ssh in self.__dict__.get("ssh", {}).values():
+            ssh.close()
 
     # --- reaching nodes -------------------------------------------------------------------------
 
@@ -200,14 +275,20 @@ class LibvirtProvider(RemoteProvider):
             product = ensure_product(checkout(), self._cache, progress)
             progress(product.version)
         with self.events.stepping("", "network and library"):
-            self._names.runtime.mkdir(parents=True, exist_ok=True)
-            self._names.logs.mkdir(parents=True, exist_ok=True)
-            netns.create(self._names.netns)
-            if targets := self._targets():
-                self._tape.start(targets)
-            self._models.start(self._model_targets())
+            self._make_network()
+            self._start_libraries()
             self._daemon.start()
         self._power_on(nodes, image, product)
+
+    def _make_network(self) -> None:
+        self._names.runtime.mkdir(parents=True, exist_ok=True)
+        self._names.logs.mkdir(parents=True, exist_ok=True)
+        netns.create(self._names.netns)
+
+    def _start_libraries(self) -> None:
+        if targets := self._targets():
+            self._tape.start(targets)
+        self._models.start(self._model_targets())
 
     def _power_on(self, nodes: Sequence[Node], image: Image, product: Product) -> None:
         """Make all machines paused, record their consoles, then let them go together."""
@@ -271,17 +352,21 @@ class LibvirtProvider(RemoteProvider):
 
     def _bring_up(self, node: Node) -> None:
         """Wait for one machine, and make it what `up` promises."""
-        ssh, log = self.ssh[node.name], self._names.console_log(node)
+        ssh = self.ssh[node.name]
         with self.events.stepping(node.name, "boot") as progress:
-            offset = self._console_offsets[node.name]
-            is_running = lambda: self.alive()[node.name]  # noqa: E731
-            machines.wait_for_ssh(ssh, log, offset, is_running, self._cancelled.is_set, progress)
+            self._wait_for_ssh(node, progress)
             progress("SSH answers")
         folders = [self.paths(node).scratch]
         if node.has(FILE_SERVER):
             folders += [f"{self.paths(node).data}/{part.dir}" for part in self.topology.junctions(node.name)]
         with self.events.stepping(node.name, "disks", ", ".join(disk.filesystem for disk in node.disks)):
             roles.wait_for_disks(ssh, folders)
+
+    def _wait_for_ssh(self, node: Node, progress: Callable[[str], None]) -> None:
+        ssh, log = self.ssh[node.name], self._names.console_log(node)
+        offset = self._console_offsets.get(node.name, log.stat().st_size)
+        is_running = lambda: self.alive()[node.name]  # noqa: E731
+        machines.wait_for_ssh(ssh, log, offset, is_running, self._cancelled.is_set, progress)
 
     # --- and removing them ----------------------------------------------------------------------
 

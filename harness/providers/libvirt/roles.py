@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import socket
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from harness.errors import CommandError, InfrastructureError
 from harness.providers.base import NodeFile
@@ -88,6 +89,39 @@ def start(ssh: Ssh, role: str) -> None:
             f"{ssh.node}: {role} did not start: {words}",
             hint=f"spanreel lab exec {ssh.node} -- journalctl -u spanreel@{role}",
         ) from error
+
+
+# Machines that were made of saved memory lag behind by the time since; their hardware clock is the host's.
+_WAKE_SCRIPT = """\
+exec 2>&1
+hwclock --utc --hctosys || exit 1
+for role; do
+    systemctl is-active --quiet "spanreel@$role.service" || { echo "$role does not run"; exit 1; }
+done
+"""
+# A server that runs greets within milliseconds; emulated processors that all wake at once take longer.
+GREETING_SECONDS = 60.0
+
+
+def wake(ssh: Ssh, roles: Sequence[str]) -> None:
+    """Set the clock and see that roles run."""
+    try:
+        ssh.run(["sh", "-c", _WAKE_SCRIPT, "sh", *roles])
+    except CommandError as error:
+        words = error.output.decode("utf-8", "backslashreplace").strip()
+        raise InfrastructureError(f"{ssh.node}: did not wake: {words}") from error
+
+
+def require_greeting(node: str, connect: Callable[[float], socket.socket]) -> None:
+    """See that the NDMP service serves: it speaks first, whoever connects."""
+    try:
+        with connect(GREETING_SECONDS) as connection:
+            connection.settimeout(GREETING_SECONDS)
+            greeted = connection.recv(1)
+    except OSError as error:
+        raise InfrastructureError(f"{node}: the NDMP service does not answer: {error}") from error
+    if not greeted:
+        raise InfrastructureError(f"{node}: the NDMP service closes new connections")
 
 
 def stop(ssh: Ssh, roles: Sequence[str]) -> None:

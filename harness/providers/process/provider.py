@@ -22,14 +22,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
 from harness import product
+from harness.copying import copy, remove, used
 from harness.errors import InfrastructureError, TerminatedError
 from harness.events import Events
 from harness.faults.link import Bad, Ends, Link
+from harness.image.cache import key_of, tree_parts
 from harness.lab import LabState
 from harness.providers.base import COMMAND_SECONDS, NodeFile, NodePaths, Provider
 from harness.providers.process import processes
@@ -148,6 +151,49 @@ class ProcessProvider(Provider):
     def alive(self) -> Mapping[str, bool]:
         """Tell which nodes run; one without a daemon always does."""
         return {node.name: not node.served_roles or self._alive(node.name) for node in self.topology.nodes}
+
+    # --- checkpoints: copies of the nodes' folders, taken while their roles are stopped ----------------
+
+    def made_of(self) -> Mapping[str, str]:
+        """Folders belong to the product that wrote them."""
+        tree = Path(__file__).parents[3]
+        return {"product": key_of(tree_parts(tree, "appliance", "tape")), "user": str(os.geteuid())}
+
+    def keeping_bytes(self) -> int:
+        """What the nodes' folders take."""
+        return used(*(path for node in self.topology.nodes for path in self._kept_paths(node)))
+
+    def keep(self, folder: Path) -> None:
+        """Copy the nodes' folders; roles start again afterwards."""
+        try:
+            self._each(self.stop)
+            for node in self.topology.nodes:
+                (folder / node.name).mkdir()
+                for path in self._kept_paths(node):
+                    copy(path, folder / node.name / path.name)
+        finally:
+            self._each(self.start)
+
+    def put_back(self, folder: Path) -> None:
+        """Replace the nodes' folders by those of the copy; output of roles and relays goes on."""
+        self._each(self.stop)
+        for node in self.topology.nodes:
+            for path in self._kept_paths(node):
+                remove(path)
+            for path in sorted((folder / node.name).iterdir()):
+                copy(path, self.lab.node_folder(node.name) / path.name)
+        self.up()
+        self._each(self.start)
+
+    def _kept_paths(self, node: Node) -> list[Path]:
+        """Everything of a node but what it printed."""
+        log = self.consoles()[node.name]
+        return sorted(path for path in self.lab.node_folder(node.name).iterdir() if path != log)
+
+    def _each(self, work: Callable[[Node], None]) -> None:
+        """Do something with every node at once: starting an interpreter takes a second each."""
+        with ThreadPoolExecutor(len(self.topology.nodes)) as pool:
+            list(pool.map(work, self.topology.nodes))
 
     def exec(
         self,

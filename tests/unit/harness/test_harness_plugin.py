@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from harness_support import FakeProvider, fast_topology
 
 from harness import bringup
+from harness import lab as labs
 from harness import session as sessions
 from harness.events import Events
 from harness.lab import LabState
@@ -87,3 +89,92 @@ def test_what_a_topology_lacks_is_named(tmp_path: Path, monkeypatch: pytest.Monk
         "a library with 2 drives is",
         "root is",
     ]
+
+
+REVERTING = """
+import pytest
+
+pytestmark = pytest.mark.lab_revert
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_folder_is_new(client_folder, lab, number):
+    content = lab.lab.folder / "content"
+    assert content.read_text() == "new"
+    content.write_text("used")
+    client_folder.write("a", b"x")
+
+@pytest.mark.lab_revert("seeded")
+def test_seeded(lab):
+    assert (lab.lab.folder / "content").read_text() == "seed"
+"""
+
+
+class Kept(FakeProvider):
+    """A lab of folders and one file, which is kept."""
+
+    def made_of(self) -> dict[str, str]:
+        return {"product": "one"}
+
+    def keeping_bytes(self) -> int:
+        return 100
+
+    def keep(self, folder: Path) -> None:
+        (folder / "content").write_text((self.lab.folder / "content").read_text())
+
+    def put_back(self, folder: Path) -> None:
+        (self.lab.folder / "content").write_text((folder / "content").read_text())
+
+
+@pytest.fixture
+def walked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Which steps were walked; a lab is configured and seeded by writing its one file."""
+    done: list[str] = []
+
+    def make(lab: LabState, events: Events | None = None) -> Kept:
+        return Kept(lab.topology(), lab, events or Events())
+
+    def write(what: str, text: str) -> Callable[[Kept], None]:
+        def step(provider: Kept) -> None:
+            done.append(what)
+            (provider.lab.folder / "content").write_text(text)
+
+        return step
+
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr(sessions, "provider_of", make)
+    monkeypatch.setattr(bringup, "_take_leases", lambda _provider: None)
+    monkeypatch.setattr(bringup, "_boot", lambda _provider: done.append("boot"))
+    monkeypatch.setattr(bringup, "_configure", write("configure", "new"))
+    monkeypatch.setattr(bringup, "_seed", write("seed", "seed"))
+    return done
+
+
+def run(pytester: pytest.Pytester, topology: Path) -> pytest.RunResult:
+    """Run the tests that want a lab put back."""
+    pytester.makepyfile(REVERTING)
+    arguments = ["-p", "harness.pytest_plugin", "--lab-topology", str(topology), "-p", "no:cacheprovider"]
+    return pytester.runpytest_inprocess(*arguments)
+
+
+def test_a_marked_test_has_the_lab_put_back(
+    pytester: pytest.Pytester, tmp_path: Path, walked: list[str]
+) -> None:
+    """Each finds what was kept, whatever the one before did; the next session does not even boot."""
+    topology = fast_topology(tmp_path).file
+    for _ in range(2):
+        run(pytester, topology).assert_outcomes(passed=3)
+        assert walked == ["boot", "configure", "seed"]
+
+
+def test_a_lab_in_use_is_not_taken_for_new(
+    pytester: pytest.Pytester, tmp_path: Path, walked: list[str]
+) -> None:
+    """A lab that runs already may hold anything: without a checkpoint tests are told how to begin anew."""
+    topology = fast_topology(tmp_path)
+    lab = labs.create("pytest-fake", topology)
+    lab.state = "ready"
+    lab.save()
+    result = run(pytester, topology.file)
+    result.assert_outcomes(errors=3)
+    result.stdout.fnmatch_lines(["*runs already, and has no checkpoint ready*lab down --lab pytest-fake*"])
+    assert walked == []
