@@ -27,8 +27,9 @@ def asked(number: int) -> dict[str, Any]:
 def bring_up(provider: Provider, number: int, *, fresh: bool = False) -> None:
     """Bring a lab up for scenarios, already prepared if it was kept so and is down now."""
     keeper = Keeper(provider)
-    is_down = provider.lab.state == "off"
-    if provider.rewinds and is_down and not fresh and keeper.fits(NAME, asked(number)):
+    if fresh:
+        keeper.store.remove(NAME)
+    if provider.rewinds and provider.lab.state == "off" and keeper.fits(NAME, asked(number)):
         bringup.revert(provider, keeper, NAME, asked(number))
     else:
         bringup.up(provider, fresh=fresh)
