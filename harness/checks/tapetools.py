@@ -16,7 +16,7 @@ from harness.providers.base import Provider
 from harness.topology import Library, Node
 
 # Questions that a kind of library has no answer to, and why.  Nothing is declared for hardware.
-_BY_QEMU = {"sg_luns": "QEMU answers REPORT LUNS itself, and not this one"}
+_BY_QEMU = {"sg_luns": "ILLEGAL REQUEST in a guest, whatever the library: the hypervisor's, it seems"}
 NO_ANSWER: Mapping[str, Mapping[str, str]] = {
     "iscsi-model": _BY_QEMU,
     "tgt": {
