@@ -38,8 +38,14 @@ class Keeper:
         return found is not None and self.possible and not self.changes(found, asked)
 
     def changes(self, kept: Record, asked: Mapping[str, Any] | None = None) -> list[str]:
-        """Return what has changed since a checkpoint was made; nothing if it fits."""
-        return record.differences(kept.made_of, self._made_of(kept.state, asked))
+        """Return what has changed since a checkpoint was made; nothing if it fits.
+
+        Who asks for nothing in particular takes what was asked for then.
+        """
+        now = self._made_of(kept.state, asked)
+        if asked is None and record.ASKED in kept.made_of:
+            now[record.ASKED] = kept.made_of[record.ASKED]
+        return record.differences(kept.made_of, now)
 
     def save(
         self,

@@ -16,6 +16,8 @@ from harness.topology import Topology
 FORMAT = 1
 # Hex digits of a hash: what is compared is few things of one lab.
 _DIGITS = 16
+# The part that only whoever asks for the checkpoint can compare.
+ASKED = "asked"
 
 
 @dataclass(frozen=True)
@@ -66,12 +68,12 @@ def made_of(
     token: str,
     state: str,
     nodes: Mapping[str, str],
-    note: Mapping[str, Any] | None = None,
+    asked: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
     """Return what a checkpoint depends on: lab, topology, its seed if there is one, and what nodes come from.
 
     Keys, certificates and names of a lab are in every machine's memory, so a checkpoint is of one lab only:
-    its token, hashed, says which.  `note` is what a caller wants compared besides.
+    its token, hashed, says which.  `asked` is what a caller wants compared besides.
     """
     values = asdict(topology)
     seed = values.pop("seed")
@@ -80,8 +82,8 @@ def made_of(
     parts = {"lab": digest(token), "topology": digest(values)}
     if rank(state) >= rank(SEEDED):
         parts["seed"] = digest(seed)
-    if note:
-        parts["note"] = digest(note)
+    if asked:
+        parts[ASKED] = digest(asked)
     return {**parts, **nodes}
 
 

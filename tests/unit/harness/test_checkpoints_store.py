@@ -148,7 +148,7 @@ def test_what_a_checkpoint_depends_on(tmp_path: Path) -> None:
     assert record.differences(kept, made(subnet="10.0.0.0/24")) == ["topology"]
     assert record.differences(made(SEEDED), made(SEEDED, seed=Seed(number=9))) == ["seed"]
     other = record.made_of(topology, "another", READY, {"image": "b", "new": "c"}, {"number": 1})
-    assert record.differences(kept, other) == ["image", "lab", "new", "note"]
+    assert record.differences(kept, other) == ["asked", "image", "lab", "new"]
     assert "token" not in str(kept.values())
 
 
