@@ -23,7 +23,7 @@ from harness.checks.result import CheckResult
 from harness.errors import HarnessError
 from harness.job.record import Run
 from harness.providers.base import Provider
-from harness.topology import BACKUP_SERVER, FILE_SERVER, Node
+from harness.topology import BACKUP_SERVER, FILE_SERVER, PROCESS_MODEL, Node
 
 # Recordings of the relays: the newest are those of the failure.
 _RECORDINGS_MAX = 12
@@ -114,7 +114,7 @@ def repro(run: Run, name: str, number: int) -> str:
 def _library(provider: Provider, folder: Path) -> None:
     """Element maps and fault scripts of model libraries."""
     for library in provider.topology.libraries:
-        if library.transport == "model":
+        if library.transport == PROCESS_MODEL:
             node = provider.topology.node(library.node)
             for name in ("elements.json", "library.json", "faults.toml", "faults.log"):
                 words = ["cat", f"{provider.paths(node).library}/{name}"]

@@ -19,6 +19,7 @@ from harness.topology import (
     CONNECTION_SERVER,
     FILE_SERVER,
     MEDIA_SERVER,
+    PROCESS_MODEL,
     Library,
     Node,
     Topology,
@@ -163,12 +164,12 @@ def _file_server(topology: Topology, paths: NodePaths) -> Table:
 def _library(library: Library, paths: NodePaths) -> Table:
     """One table of [[media_server.libraries]]."""
     table: Table = {
-        "transport": "model" if library.transport == "model" else "sg",
+        "transport": "model" if library.transport == PROCESS_MODEL else "sg",
         "changer": library.changer,
         "drives": list(library.drives),
         "writable": list(library.writable),
     }
-    if library.transport == "model":
+    if library.transport == PROCESS_MODEL:
         capacity = library.capacity_mib * MIB
         table |= {"folder": paths.library, "slots": list(library.slots), "capacity": capacity}
     return table

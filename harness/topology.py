@@ -28,6 +28,10 @@ SERVED_ROLES = frozenset({FILE_SERVER, CONNECTION_SERVER, MEDIA_SERVER})
 PROCESS_MODEL = "model"
 MODEL_TARGET = "iscsi-model"
 
+# A library of another make, as an iSCSI target on the host.
+TGT = "tgt"
+ON_THE_HOST = frozenset({MODEL_TARGET, TGT})
+
 # The provider of machines that exist already: their addresses are what they are.
 MACHINES = "machines"
 # Labs of other providers are moved to another third octet.
@@ -299,7 +303,7 @@ def _check(topology: Topology, document: Document) -> None:
         _check_node_role(topology, junction.owner, FILE_SERVER, ["gns", index, "owner"], document)
     for index, library in enumerate(topology.libraries):
         _check_node_role(topology, library.node, MEDIA_SERVER, ["libraries", index, "node"], document)
-        only_libvirt = {MODEL_TARGET, "tgt"} if topology.provider == MACHINES else {MODEL_TARGET}
+        only_libvirt = ON_THE_HOST if topology.provider == MACHINES else {MODEL_TARGET}
         if library.transport in only_libvirt and topology.provider != "libvirt":
             message = f"{library.transport} is for the provider libvirt; this lab's is {topology.provider}"
             raise document.error(["libraries", index, "transport"], message)

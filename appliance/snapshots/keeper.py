@@ -181,8 +181,10 @@ class Keeper:
         moment = time.time_ns()
         try:
             frozen = volume.take(name)
-        except SnapshotError as error:
+        except BaseException as error:
             self._forget(name)
+            if not isinstance(error, SnapshotError):
+                raise
             return dict.fromkeys(members, str(error))
         roots: dict[bytes, int] = {}
         refused = {}

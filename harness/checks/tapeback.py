@@ -12,7 +12,7 @@ from harness.compare import move, without
 from harness.manifest import Manifest
 from harness.nodeconfig import RECORD_SIZE
 from harness.providers.base import Provider
-from harness.topology import RESTORED, Library, Node
+from harness.topology import PROCESS_MODEL, RESTORED, Library, Node
 
 # With root everything comes back; without it tar could not give files away or set what only root may.
 TAR_ROOT = [
@@ -54,7 +54,7 @@ def extract(provider: Provider, library: Library, files: Sequence[TapeFile]) -> 
     node = provider.topology.node(library.node)
     folder = f"{provider.paths(node).scratch}/extracted"
     provider.run(node, ["rm", "-rf", folder])
-    offline = library.transport != "model"
+    offline = library.transport != PROCESS_MODEL
     if offline:
         provider.stop(node)
     try:
@@ -120,7 +120,7 @@ def _argument(
 
 def _dump(provider: Provider, library: Library, node: Node, item: TapeFile) -> list[str]:
     """The command that writes one tape file to its standard output."""
-    if library.transport == "model":
+    if library.transport == PROCESS_MODEL:
         cartridges = provider.paths(node).library
         return ["python3", "-m", "tape.model", cartridges, item.barcode, str(item.file)]
     wanted = {

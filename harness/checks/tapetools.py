@@ -8,18 +8,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness import guest
+from harness import drives, guest
 from harness.checks.result import CheckResult, verdict
 from harness.checks.tapeback import TapeFile
 from harness.nodeconfig import RECORD_SIZE
 from harness.providers.base import Provider
-from harness.topology import Library, Node
+from harness.topology import MODEL_TARGET, TGT, Library, Node
 
 # Questions that a kind of library has no answer to, and why.  Nothing is declared for hardware.
 _BY_QEMU = {"sg_luns": "ILLEGAL REQUEST in a guest, whatever the library: the hypervisor's, it seems"}
 NO_ANSWER: Mapping[str, Mapping[str, str]] = {
-    "iscsi-model": _BY_QEMU,
-    "tgt": {
+    MODEL_TARGET: _BY_QEMU,
+    TGT: {
         **_BY_QEMU,
         "sg_logs": "no LOG SENSE",
         "sg_logs TapeAlert": "no LOG SENSE",
@@ -28,7 +28,7 @@ NO_ANSWER: Mapping[str, Mapping[str, str]] = {
     },
 }
 # What `spanreel tape check` calls them.
-KINDS = {"iscsi-model": "model"}
+KINDS = {MODEL_TARGET: "model"}
 INQUIRY_FIELDS = {
     "vendor": re.compile(r"Vendor identification: *(.*)"),
     "product": re.compile(r"Product identification: *(.*)"),
@@ -55,10 +55,7 @@ def look(provider: Provider, library: Library, file: TapeFile) -> Seen:
     """
     node = provider.topology.node(library.node)
     changer = ("--changer", library.changer)
-    for element in _product(provider, node, "inventory", *changer):
-        if element["kind"] == "drive" and element["full"]:
-            words = ("unload", str(element["element"]), *changer)
-            provider.run(node, ["spanreel", "tape", *words])
+    drives.empty(provider, library)
     elements = _product(provider, node, "inventory", *changer)
     devices = _product(provider, node, "discover")["devices"]
     provider.stop(node)
@@ -81,13 +78,15 @@ def conforms(provider: Provider, library: Library) -> CheckResult:
     node = provider.topology.node(library.node)
     kind = KINDS.get(library.transport, library.transport)
     words = ("check", library.writable[-1], "--kind", kind, "--force", "--changer", library.changer)
-    found = provider.run(node, ["spanreel", "tape", *words], check=False)
-    lines = [line for line in found.text.splitlines() if " passed " not in line]
+    found = provider.run(node, ["spanreel", "tape", *words, "--json"], check=False)
+    findings = json.loads(found.stdout) if found.stdout else []
+    others = [each for each in findings if each["outcome"] != "passed"]
+    made = len(findings) - len(others)
+    passed = found.code == 0 and made > 0
     said = found.stderr.decode("utf-8", "replace").strip()
-    passed = found.code == 0 and len(lines) > 0
-    made = len(found.text.splitlines()) - len(lines)
     summary = f"{made} checks passed" if passed else f"exit code {found.code}: {said}"
-    return verdict(f"{library.changer} does what is relied on", passed, summary, lines[1:])
+    lines = [f"{each['device']}: {each['check']} {each['outcome']}: {each['why']}" for each in others]
+    return verdict(f"{library.changer} does what is relied on", passed, summary, lines)
 
 
 def _product(provider: Provider, node: Node, *words: str) -> Any:

@@ -18,12 +18,11 @@ from harness.topology import (
     CLIENT,
     CONNECTION_SERVER,
     FILE_SERVER,
-    MODEL_TARGET,
+    ON_THE_HOST,
     PROCESS_MODEL,
     RESTORED,
 )
 
-MADE_BY_THE_LAB = frozenset({MODEL_TARGET, "tgt"})
 MOUNTINFO = "/proc/self/mountinfo"
 
 
@@ -89,7 +88,7 @@ def library(run: Run, backup: Backup) -> None:
             seen = tapetools.look(run.provider, used, backup.files[0])
         for result in tapetools.judge(seen, backup.files[0], backup.job):
             run.check(result)
-    if used.transport in MADE_BY_THE_LAB:
+    if used.transport in ON_THE_HOST:
         with run.guard(f"{used.changer} does what is relied on"):
             with run.phase(f"spanreel tape check on {used.changer}"):
                 result = tapetools.conforms(run.provider, used)

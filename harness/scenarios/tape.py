@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.errors import InfrastructureError, NotPossibleError
 from harness.nodeconfig import to_toml
 from harness.providers.base import Provider
-from harness.topology import Library
+from harness.topology import PROCESS_MODEL, Library
 
 # A command that is to be struck comes within the start of a job, on a busy machine too.
 STRIKE_SECONDS = 60.0
@@ -40,7 +40,7 @@ class TapeFaults:
 
     def set(self, *faults: Fault) -> None:
         """Have these faults from now on, counted anew.  Raises NotPossibleError for a foreign library."""
-        if self._library.transport != "model":
+        if self._library.transport != PROCESS_MODEL:
             raise NotPossibleError(f"faults of a {self._library.transport} library cannot be scripted yet")
         self._seen = len(self._lines())
         with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
@@ -50,7 +50,7 @@ class TapeFaults:
 
     def clear(self) -> None:
         """Have no faults any more; held commands are carried out."""
-        if self._library.transport == "model":
+        if self._library.transport == PROCESS_MODEL:
             self._provider.run(self._node, ["rm", "-f", f"{self._folder}/faults.toml"])
 
     def struck(self) -> list[str]:

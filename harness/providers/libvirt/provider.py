@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from harness import console, netns
+from harness import console, drives, netns
 from harness.copying import used
 from harness.errors import InfrastructureError
 from harness.events import Events
@@ -26,7 +26,6 @@ from harness.providers.libvirt import machines, preflight, roles
 from harness.providers.libvirt.daemon import LibvirtDaemon, quiet_errors
 from harness.providers.libvirt.disks import config_archive, data_disk, machine_files, overlay, write_secret
 from harness.providers.libvirt.domain import Disk, Machine
-from harness.providers.libvirt.drives import empty_drives
 from harness.providers.libvirt.identity import ensure_key
 from harness.providers.libvirt.iscsimodel import ModelDaemon, ModelTarget
 from harness.providers.libvirt.keeping import Keeping
@@ -142,7 +141,7 @@ class LibvirtProvider(RemoteProvider):
     def keep(self, folder: Path) -> None:
         """Stop all machines within milliseconds, save them, and let them go on."""
         with self.events.stepping("", "empty the drives"):
-            empty_drives(self)
+            drives.empty_all(self)
         self._close_ssh()  # the machines' ends would be kept, and belong to nobody later
         try:
             self._keeping.keep(folder)

@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from appliance.commands import _tape_library
 from tape.commands import SPACE_6
 from tape.model.faults import CommandFault
 from tape.sense import Sense
 from tape.testing import CHANGER_CHECKS, DRIVE_CHECKS
-from tests.unit.commands.test_command_tape_attached import Machine
+from tests.unit.commands.conftest import Machine
 
 ONE_SLOT_LISTED = 'readable = ["AAA002L5"]'
-
-
-@pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
-    """A machine whose configuration lists the second of two drives."""
-    made = Machine(tmp_path)
-    monkeypatch.setattr(_tape_library, "_attached", made.model.transport)
-    monkeypatch.setattr(_tape_library, "_held", made.hold)
-    yield made
-    made.model.close()
 
 
 def findings(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:

@@ -13,7 +13,9 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
+
+import pytest
 
 from harness import lab as labs
 from harness import topology as topologies
@@ -247,3 +249,13 @@ class FakeProduct:
             f"import shutil, sys\nshutil.copyfileobj(open({str(self.image)!r}, 'rb'), sys.stdout.buffer)\n"
         )
         (package / "__main__.py").write_text(program)
+
+
+Kind = TypeVar("Kind", bound=FakeProvider)
+
+
+def new_lab(kind: type[Kind], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Kind:
+    """Return a lab of a kind of fake, with its state below a folder."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder / "state"))
+    topology = fast_topology(folder)
+    return kind(topology, labs.create("unit", topology), Events())

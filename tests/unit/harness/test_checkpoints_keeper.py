@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from harness_support import FakeProvider, fast_topology
+from harness_support import FakeProvider, new_lab
 
 from harness import bringup, states
 from harness import lab as labs
@@ -200,9 +200,7 @@ class Keepable(FakeProvider):
 @pytest.fixture
 def provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Keepable:
     """Such a lab, ready."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    topology = fast_topology(tmp_path)
-    made = Keepable(topology, labs.create("unit", topology), Events())
+    made = new_lab(Keepable, tmp_path, monkeypatch)
     made.lab.state, made.lab.made_of = "ready", {"product": "one"}
     made.content.write_text("kept")
     return made

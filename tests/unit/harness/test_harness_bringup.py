@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from harness_support import FakeProvider, fast_topology
+from harness_support import FakeProvider, new_lab
 
 from harness import bringup
-from harness import lab as labs
 from harness.errors import CommandError
-from harness.events import Events
 from harness.providers.base import Result
 from harness.topology import Node
 
@@ -34,9 +32,7 @@ class Refusing(FakeProvider):
 @pytest.fixture
 def provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Refusing:
     """A lab after its first `up`."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    topology = fast_topology(tmp_path)
-    return Refusing(topology, labs.create("unit", topology), Events())
+    return new_lab(Refusing, tmp_path, monkeypatch)
 
 
 def test_a_changed_name_space_survives_down_and_up(provider: Refusing) -> None:

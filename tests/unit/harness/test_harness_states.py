@@ -6,12 +6,10 @@ import threading
 from pathlib import Path
 
 import pytest
-from harness_support import FakeProvider, fast_topology
+from harness_support import FakeProvider, new_lab
 
-from harness import lab as labs
 from harness import states
 from harness.errors import CheckError, HarnessError, InfrastructureError, UsageError
-from harness.events import Events
 from harness.states import BOOT, BOOTED, CONFIGURE, OFF, READY, SEED, SEEDED, RememberedError, Step
 from harness.walk import walking
 
@@ -65,9 +63,7 @@ def test_what_is_no_state_is_refused() -> None:
 @pytest.fixture
 def provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeProvider:
     """A lab of folders."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    topology = fast_topology(tmp_path)
-    return FakeProvider(topology, labs.create("unit", topology), Events())
+    return new_lab(FakeProvider, tmp_path, monkeypatch)
 
 
 def test_a_first_error_is_told_again_and_nothing_is_tried(provider: FakeProvider) -> None:

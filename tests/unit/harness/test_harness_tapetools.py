@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from harness_support import FakeProvider, new_lab
 
 from harness.checks.tapeback import TapeFile
-from harness.checks.tapetools import Seen, judge
+from harness.checks.tapetools import Seen, conforms, judge
 from harness.guest.tape_tools import elements
+from harness.providers.base import Result
 from harness.topology import Library
 
 FILE = TapeFile("AAA001L5", 2)
@@ -147,3 +151,36 @@ def test_a_job_of_several_cartridges_is_not_read_from_one(seen: Seen) -> None:
     """GNU tar in the drive would end at the first cartridge's end."""
     job = {"files": 7, "media": [{"barcode": "AAA001L5", "file": 2}, {"barcode": "AAA002L5", "file": 1}]}
     assert len(list(judge(seen, FILE, job))) == 4
+
+
+def finding(outcome: str) -> dict[str, str]:
+    """One check as `spanreel tape check --json` has it."""
+    return {
+        "device": "DRV0001",
+        "outcome": outcome,
+        "check": "locate",
+        "why": "" if outcome == "passed" else "for it",
+    }
+
+
+@pytest.mark.parametrize(
+    ("code", "outcomes", "status"),
+    [
+        (0, ["passed", "skipped"], "passed"),
+        (1, ["passed", "failed"], "failed"),
+        (0, ["skipped"], "failed"),
+        (0, [], "failed"),
+        (3, None, "failed"),
+    ],
+)
+def test_a_library_conforms_if_checks_were_made_and_none_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, outcomes: list[str] | None, status: str
+) -> None:
+    """Having looked at nothing is no pass; what was skipped or failed is told, with the reason."""
+    provider = new_lab(FakeProvider, tmp_path, monkeypatch)
+    said = b"" if outcomes is None else json.dumps([finding(outcome) for outcome in outcomes]).encode()
+    monkeypatch.setattr(provider, "run", lambda *_, **__: Result(code, said, b"robot stuck\n"))
+    found = conforms(provider, LIBRARY)
+    assert found.status == status
+    assert len(found.details) == sum(outcome != "passed" for outcome in outcomes or [])
+    assert status == "passed" or "robot stuck" in found.summary
