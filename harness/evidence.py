@@ -9,6 +9,7 @@ evidence/SCENARIO/ in the run's folder, the same tree every time; what this lab 
     gns.json             the name space as the writer has it
     jobs.json            the backup server's jobs
     library/NODE/        where every cartridge is, and faults that were scripted
+    packets.pcap         NDMP control traffic, and who connected to whom, where the lab has a bridge
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from harness.checks.journal import complaints, judge
 from harness.checks.result import CheckResult
 from harness.errors import HarnessError
 from harness.job.record import Run
+from harness.modelfolder import ModelFolder
 from harness.providers.base import Provider
-from harness.topology import BACKUP_SERVER, FILE_SERVER, PROCESS_MODEL, Node
+from harness.topology import BACKUP_SERVER, FILE_SERVER, OWN_MODELS, Node
 
 # Recordings of the relays: the newest are those of the failure.
 _RECORDINGS_MAX = 12
@@ -76,7 +79,7 @@ class Journals:
         return judge(found)
 
 
-def collect(run: Run, name: str, number: int, journals: Journals) -> str:
+def collect(run: Run, name: str, number: int, journals: Journals, packets: Path | None = None) -> str:
     """Keep everything that explains a failure; return the folder, relative to the run's.
 
     What cannot be had leaves its reason in its place: a lab that has just failed may be half dead.
@@ -97,6 +100,9 @@ def collect(run: Run, name: str, number: int, journals: Journals) -> str:
     backup = provider.topology.only(BACKUP_SERVER)
     _keep(folder / "jobs.json", _asking(provider, backup, ["spanreel", "jobs", "--json"]))
     _library(provider, folder / "library")
+    if packets is not None:
+        # Its writer goes on in the file that was moved, for the moment that it still lives.
+        packets.replace(folder / packets.name)
     return str(folder.relative_to(run.folder))
 
 
@@ -114,11 +120,10 @@ def repro(run: Run, name: str, number: int) -> str:
 def _library(provider: Provider, folder: Path) -> None:
     """Element maps and fault scripts of model libraries."""
     for library in provider.topology.libraries:
-        if library.transport == PROCESS_MODEL:
-            node = provider.topology.node(library.node)
+        if library.transport in OWN_MODELS:
+            kept = ModelFolder(provider, library)
             for name in ("elements.json", "library.json", "faults.toml", "faults.log"):
-                words = ["cat", f"{provider.paths(node).library}/{name}"]
-                _keep(folder / library.node / name, _asking(provider, node, words))
+                _keep(folder / library.node / name, partial(kept.read, name))
 
 
 def _asking(provider: Provider, node: Node, words: list[str]) -> Callable[[], str]:

@@ -41,7 +41,7 @@ from harness.manifest import Manifest, take_roots
 from harness.nodeconfig import local_root
 from harness.providers.base import Provider
 from harness.scenarios.tape import TapeFaults
-from harness.topology import BACKUP_SERVER, PROCESS_MODEL, Library, Node, Topology
+from harness.topology import BACKUP_SERVER, OWN_MODELS, Library, Node, Topology
 
 MARKER = "needs(roles, drives, faults, root): skip the test, with the reason, where the lab has less"
 REVERT = "lab_revert"
@@ -94,7 +94,7 @@ def missing(
     found = max((len(library.drives) for library in topology.libraries), default=0)
     if found < drives:
         lacks.append(f"a library with {drives} drives is needed, there are {found}")
-    if faults and not any(library.transport == PROCESS_MODEL for library in topology.libraries):
+    if faults and not any(library.transport in OWN_MODELS for library in topology.libraries):
         lacks.append("a library whose faults can be scripted is needed")
     if root and topology.provider in _UNPRIVILEGED and os.geteuid() != 0:
         lacks.append("root is needed on nodes")

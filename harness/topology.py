@@ -30,6 +30,8 @@ MODEL_TARGET = "iscsi-model"
 
 # A library of another make, as an iSCSI target on the host.
 TGT = "tgt"
+# Libraries of our own, with fault scripts.
+OWN_MODELS = frozenset({PROCESS_MODEL, MODEL_TARGET})
 ON_THE_HOST = frozenset({MODEL_TARGET, TGT})
 
 # The provider of machines that exist already: their addresses are what they are.

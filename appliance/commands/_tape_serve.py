@@ -13,7 +13,7 @@ from appliance.commands._tape_library import told
 from appliance.endsignals import EndSignals
 from appliance.errors import ConfigurationError, InfrastructureError
 from tape.iscsi import IscsiServer, ModelUnits
-from tape.model import FaultPlan, LibraryModel, LibrarySpec, read_description, read_faults
+from tape.model import LibraryModel, LibrarySpec, read_description, read_faults
 
 PORT_DEFAULT = 3260
 """iSCSI's registered port."""
@@ -72,7 +72,7 @@ MIB = 1 << 20
     "--faults",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="What is to go wrong: docs/tape-model.md.",
+    help="What is to go wrong: docs/tape-model.md. Default: faults.toml in the folder, whenever it is there.",
 )
 def serve(
     folder: Path,
@@ -110,7 +110,8 @@ def serve(
             spec = read_description(folder)
         if spec is None:
             raise ConfigurationError(f"{folder} holds no library yet: say --changer, --drive and --slot")
-        plan = read_faults(faults) if faults is not None else FaultPlan()
+        # Without a script of its own it reads the folder's, whenever there is one.
+        plan = read_faults(faults) if faults is not None else None
         library = LibraryModel(folder, spec, plan)
     try:
         _run(library, name or f"iqn.2026-11.example.spanreel:{spec.changer_serial.lower()}", address)

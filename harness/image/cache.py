@@ -10,11 +10,14 @@ import fcntl
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-# Older entries than this many are removed when a new one is made; running machines keep removed files open.
+# Of entries that were not used for a day, more than this many are removed when a new one is made.  What was
+# used since may belong to a lab that runs: its machines are to be switched on, and put back, once more.
 KEPT_ENTRIES = 3
+IN_USE_SECONDS = 86400.0
 
 # Hex digits of a key: enough to never collide in one cache, short enough for paths that people read.
 KEY_DIGITS = 16
@@ -90,5 +93,7 @@ class Cache:
         entries = [p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")]
         entries.sort(key=lambda path: path.stat().st_mtime, reverse=True)
         for old in entries[KEPT_ENTRIES:]:
+            if time.time() - old.stat().st_mtime < IN_USE_SECONDS:
+                continue
             shutil.rmtree(old, ignore_errors=True)
             (folder / f".{old.name}.lock").unlink(missing_ok=True)

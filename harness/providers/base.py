@@ -21,7 +21,7 @@ from harness.events import Events
 from harness.faults.link import Bad
 from harness.lab import LabState
 from harness.states import Memory
-from harness.topology import Node, Topology
+from harness.topology import Library, Node, Topology
 
 if TYPE_CHECKING:
     from harness.checks.connections import Connection
@@ -179,9 +179,21 @@ class Provider(ABC):
 
     # --- harm, for scenarios; a provider that cannot do it says so by NotPossibleError -------------
 
+    # How much longer than processes, whose clocks are made faster, nodes wait for peers that say nothing.
+    patience = 1.0
+
     def kill(self, node: Node) -> None:
-        """End the node's served roles at once, as a loss of power would.  `start` brings them back."""
+        """End the node's served roles at once, in the middle of whatever they do."""
         raise NotPossibleError(f"{node.name}: roles of this provider cannot be killed yet")
+
+    def cut_power(self, node: Node) -> None:
+        """Switch the machine off, hard: its peers hear nothing of it."""
+        raise NotPossibleError(f"{node.name}: the power of this provider's nodes cannot be cut yet")
+
+    def recover(self, node: Node) -> None:
+        """After harm: return when the node serves again.  What serves is left alone."""
+        if not self.alive()[node.name]:
+            self.start(node)
 
     def bad_link(self, node: Node, bad: Bad) -> AbstractContextManager[None]:
         """Have a node's link to all others bad while the context is entered."""
@@ -255,6 +267,11 @@ class Provider(ABC):
     @abstractmethod
     def consoles(self) -> Mapping[str, Path]:
         """For each node the host file in which its console (or log) is recorded."""
+
+    def model_on_host(self, library: Library) -> Path | None:
+        """Return the folder of a library of our own model that the host serves; None: it serves none."""
+        del library
+        return None
 
     def shell(self, node: Node) -> tuple[list[str], dict[str, str]]:
         """Return command line and environment of an interactive shell on a node, run at this terminal."""

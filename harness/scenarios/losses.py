@@ -66,6 +66,11 @@ def kill(stage: Stage, node: Node, _later: ExitStack) -> None:
     stage.provider.kill(node)
 
 
+def cut_power(stage: Stage, node: Node, _later: ExitStack) -> None:
+    """Switch a machine off, hard."""
+    stage.provider.cut_power(node)
+
+
 def link(bad: Bad) -> Harm:
     """Return the harm that a node's link is bad until the job has ended."""
 
@@ -103,8 +108,7 @@ def strike(
             stage.check(
                 f"{where}: another job is complete", code == 0, f"exit code {code}: {bystander.said()}"
             )
-    if not stage.provider.alive()[victim.name]:
-        stage.provider.start(victim)
+    stage.provider.recover(victim)
     _is_let_go(stage, where)
     if moment.operation == "backup":
         _backup_told_truth(stage, where, job, known, lost=moment.lost and not survives, survives=survives)
@@ -121,7 +125,7 @@ def works_again(stage: Stage) -> None:
 
 def _is_let_go(stage: Stage, where: str) -> None:
     """Check that the media server ends the job's sessions, and so gives its drive back."""
-    deadline = time.monotonic() + LET_GO_SECONDS
+    deadline = time.monotonic() + LET_GO_SECONDS * stage.provider.patience
     left = _held(stage)
     while left and time.monotonic() < deadline:
         time.sleep(LOOK_SECONDS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from harness import packets
 from harness.checks.result import left_out
 from harness.errors import NotPossibleError
 from harness.evidence import Journals, collect
@@ -36,25 +37,25 @@ def _one(stage: Stage, scenario: Scenario) -> None:
     run = stage.run
     before = len(run.checks)
     journals = Journals(run.provider)
-    with run.guard(scenario.name), run.phase(scenario.name):
-        try:
-            scenario.play(stage)
-        except NotPossibleError as reason:
-            run.check(left_out(scenario.name, reason.message))
-        finally:
-            mend(stage)
-    with run.guard("journals"):
-        for result in journals.checks():
-            run.check(result)
-    if any(check.status in BAD for check in run.checks[before:]):
-        with run.guard("evidence"):
-            run.mark_evidence(before, collect(run, scenario.name, stage.number, journals))
+    with packets.recording(run) as recorded:
+        with run.guard(scenario.name), run.phase(scenario.name):
+            try:
+                scenario.play(stage)
+            except NotPossibleError as reason:
+                run.check(left_out(scenario.name, reason.message))
+            finally:
+                mend(stage)
+        with run.guard("journals"):
+            for result in journals.checks():
+                run.check(result)
+        if any(check.status in BAD for check in run.checks[before:]):
+            with run.guard("evidence"):
+                folder = collect(run, scenario.name, stage.number, journals, recorded)
+                run.mark_evidence(before, folder)
 
 
 def mend(stage: Stage) -> None:
     """Take faults away and start what is dead: the next scenario begins with a whole lab."""
     stage.tape.clear()
-    alive = stage.provider.alive()
     for node in stage.provider.serving():
-        if not alive[node.name]:
-            stage.provider.start(node)
+        stage.provider.recover(node)

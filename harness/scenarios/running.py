@@ -54,10 +54,11 @@ class Running:
         return " | ".join(line for line in text.replace("\r", "\n").splitlines() if line.strip())
 
     def _run(self) -> None:
+        limit = HANG_SECONDS * self._provider.patience
         try:
             with self.out.open("wb") as out, self.err.open("wb") as err:
                 self.code = self._provider.exec(
-                    self.node, self.argv, stdin=None, stdout=out, stderr=err, timeout=HANG_SECONDS
+                    self.node, self.argv, stdin=None, stdout=out, stderr=err, timeout=limit
                 )
         except HarnessError as problem:
             self._problem = problem

@@ -17,6 +17,7 @@ from harness.scenarios.losses import (
     Harm,
     Moment,
     Victim,
+    cut_power,
     kill,
     link,
     strike,
@@ -80,6 +81,12 @@ def _cut(role: str) -> Scenario:
     return replace(made, slow=role != "owner")
 
 
+def _powerless(role: str) -> Scenario:
+    """Peers wait for a machine that says nothing any more, and it takes minutes to boot."""
+    strikes = [(WITHIN, cut_power), (RESTORING, cut_power)]
+    return replace(_struck(f"{role}-power-cut", VICTIMS[role], strikes, survives=False), slow=True)
+
+
 def _bad(role: str) -> Scenario:
     strikes = [(WITHIN, link(SLOW)), (WITHIN, link(LOSSY)), (RESTORING, link(LOSSY))]
     return _struck(f"{role}-bad-link", VICTIMS[role], strikes, survives=True)
@@ -103,6 +110,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     *(_killed(role, "in-backup", BACKUP) for role in VICTIMS),
     *(_killed(role, "in-restore", RESTORE) for role in VICTIMS),
     *(_cut(role) for role in ("owner", "connection-server", "media-server")),
+    *(_powerless(role) for role in ("owner", "connection-server", "media-server")),
     *(_bad(role) for role in ("owner", "connection-server", "media-server")),
 )
 ALL, QUICK = "all", "quick"

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from harness.errors import InfrastructureError, NotPossibleError
+from harness.modelfolder import ModelFolder
 from harness.nodeconfig import to_toml
 from harness.providers.base import Provider
-from harness.topology import PROCESS_MODEL, Library
+from harness.topology import OWN_MODELS, Library
 
 # A command that is to be struck comes within the start of a job, on a busy machine too.
 STRIKE_SECONDS = 60.0
@@ -32,26 +31,22 @@ class TapeFaults:
     """The fault script of one library."""
 
     def __init__(self, provider: Provider, library: Library) -> None:
-        self._provider = provider
         self._library = library
-        self._node = provider.topology.node(library.node)
-        self._folder = provider.paths(self._node).library
+        self._folder = ModelFolder(provider, library) if library.transport in OWN_MODELS else None
         self._seen = 0
+        self._patience = STRIKE_SECONDS * provider.patience
 
     def set(self, *faults: Fault) -> None:
         """Have these faults from now on, counted anew.  Raises NotPossibleError for a foreign library."""
-        if self._library.transport != PROCESS_MODEL:
+        if self._folder is None:
             raise NotPossibleError(f"faults of a {self._library.transport} library cannot be scripted yet")
         self._seen = len(self._lines())
-        with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
-            file.write(to_toml({"fault": [dict(fault) for fault in faults]}))
-            file.flush()
-            self._provider.put(self._node, Path(file.name), f"{self._folder}/faults.toml")
+        self._folder.write("faults.toml", to_toml({"fault": [dict(fault) for fault in faults]}))
 
     def clear(self) -> None:
         """Have no faults any more; held commands are carried out."""
-        if self._library.transport == PROCESS_MODEL:
-            self._provider.run(self._node, ["rm", "-f", f"{self._folder}/faults.toml"])
+        if self._folder is not None:
+            self._folder.remove("faults.toml")
 
     def struck(self) -> list[str]:
         """Return the faults that happened since `set`, as the library wrote them down."""
@@ -59,7 +54,7 @@ class TapeFaults:
 
     def wait(self, count: int, goes_on: Callable[[], bool]) -> None:
         """Wait until so many faults happened.  Raises InfrastructureError if that can never be."""
-        deadline = time.monotonic() + STRIKE_SECONDS
+        deadline = time.monotonic() + self._patience
         while len(self.struck()) < count:
             if not goes_on() or time.monotonic() > deadline:
                 why = "in time" if goes_on() else "before the job ended"
@@ -67,5 +62,4 @@ class TapeFaults:
             time.sleep(LOOK_SECONDS)
 
     def _lines(self) -> list[str]:
-        done = self._provider.run(self._node, ["cat", f"{self._folder}/faults.log"], check=False)
-        return done.text.splitlines()
+        return self._folder.read("faults.log").splitlines() if self._folder is not None else []

@@ -54,6 +54,17 @@ def _console(domain: Any) -> str:
     return str(console.attrib["path"])
 
 
+def port(connection: Any, name: str) -> str:
+    """Return the interface of the bridge that a running machine is at."""
+    try:
+        xml = connection.lookupByName(name).XMLDesc()
+    except libvirt.libvirtError as error:
+        raise InfrastructureError(f"{name}: is not there: {error}") from error
+    target = ElementTree.fromstring(xml).find("./devices/interface/target")  # noqa: S314 - libvirt's own
+    assert target is not None
+    return str(target.attrib["dev"])
+
+
 def suspend(connection: Any, names: Sequence[str]) -> None:
     """Have machines stand still, all within milliseconds; one that does already is fine."""
     for name in names:

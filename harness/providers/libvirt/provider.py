@@ -8,7 +8,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -16,13 +16,14 @@ from harness import console, drives, netns
 from harness.copying import used
 from harness.errors import InfrastructureError
 from harness.events import Events
+from harness.faults.link import Bad
 from harness.image.build import Image, built_image, ensure_image, repair_dev_null
 from harness.image.cache import Cache
 from harness.image.product import Product, ensure_product, product_disk, product_key
 from harness.image.recipe import checkout
 from harness.lab import LabState
 from harness.providers.base import NodeFile, NodePaths
-from harness.providers.libvirt import machines, preflight, roles
+from harness.providers.libvirt import harm, machines, preflight, roles
 from harness.providers.libvirt.daemon import LibvirtDaemon, quiet_errors
 from harness.providers.libvirt.disks import config_archive, data_disk, machine_files, overlay, write_secret
 from harness.providers.libvirt.domain import Disk, Machine
@@ -36,7 +37,7 @@ from harness.providers.libvirt.tgt import TapeDaemon, Target
 from harness.providers.libvirt.tsc import tsc_khz
 from harness.providers.remote import RemoteProvider
 from harness.ssh import Ssh
-from harness.topology import FILE_SERVER, MEDIA_SERVER, MODEL_TARGET, Node, Topology
+from harness.topology import FILE_SERVER, MEDIA_SERVER, MODEL_TARGET, Library, Node, Topology
 
 SCRATCH_MOUNT = "/var/tmp/scratch"  # noqa: S108 - on a machine of the lab
 # A process that was told to end and has not is killed after this.
@@ -189,6 +190,43 @@ class LibvirtProvider(RemoteProvider):
         for ssh in self.__dict__.get("ssh", {}).values():
             ssh.close()
 
+    # --- harm -----------------------------------------------------------------------------------
+
+    # Keepalive takes two minutes; one peer may learn of a loss from another that waited so long.
+    patience = 4.0
+
+    def kill(self, node: Node) -> None:
+        """Kill the node's roles."""
+        harm.kill(self.ssh[node.name], node.served_roles)
+
+    def cut_power(self, node: Node) -> None:
+        """Switch the machine off; its disks keep what it had written to them."""
+        with self._daemon.connected() as connection:
+            machines.destroy(connection, [self._names.domain(node)])
+        self.ssh[node.name].close()
+
+    def recover(self, node: Node) -> None:
+        """Switch the machine on again if need be, and wait for its roles."""
+        if self.alive()[node.name]:
+            roles.await_ready(self.ssh[node.name], node.served_roles)
+            return
+        self._console_offsets = machines.console_sizes(self.consoles())
+        self._make([node], with_disks=False)
+        self._bring_up(node)
+        self.start(node)
+
+    @contextlib.contextmanager
+    def bad_link(self, node: Node, bad: Bad) -> Iterator[None]:
+        """Have packets of the machine lost where it meets the bridge."""
+        with self._daemon.connected() as connection:
+            port = machines.port(connection, self._names.domain(node))
+        with harm.bad_link(self._names.netns, port, bad):
+            yield
+
+    def model_on_host(self, library: Library) -> Path | None:
+        """Return where cartridges and fault script of such a library lie."""
+        return self._names.tapes / library.changer if library.transport == MODEL_TARGET else None
+
     # --- reaching nodes -------------------------------------------------------------------------
 
     def paths(self, node: Node) -> NodePaths:
@@ -265,8 +303,8 @@ class LibvirtProvider(RemoteProvider):
             for number, library in enumerate(libraries, start=1)
         ]
 
-    def _make(self, nodes: Sequence[Node]) -> None:
-        """Build what is missing and switch machines on."""
+    def _make(self, nodes: Sequence[Node], *, with_disks: bool = True) -> None:
+        """Build what is missing and switch machines on, with new disks or with those they have."""
         with self.events.stepping("", "image") as progress:
             image = ensure_image(checkout(), self._cache, progress)
             progress(image.key)
@@ -277,6 +315,9 @@ class LibvirtProvider(RemoteProvider):
             self._make_network()
             self._start_libraries()
             self._daemon.start()
+        if with_disks:
+            for node in nodes:
+                self._make_disks(node, image)
         self._power_on(nodes, image, product)
 
     def _make_network(self) -> None:
@@ -310,23 +351,26 @@ class LibvirtProvider(RemoteProvider):
             console.start_recorder(recordings, self._names.logs / "console-recorder.log", self._names.netns)
             machines.set_going(connection, names)
 
-    def _machine(self, node: Node, image: Image, product: Product, *, kvm: bool) -> Machine:
-        folder = self.lab.node_folder(node.name)
+    def _make_disks(self, node: Node, image: Image) -> None:
+        """New, empty disks of a machine, and its identity."""
+        folder, key = self.lab.node_folder(node.name), self._host_key(node)
         overlay(image.disk, folder / "root.qcow2")
-        key = self._host_key(node)
         public, client = ensure_key(key), ensure_key(self.lab.secrets / "ssh")
         files = machine_files(
             self.topology, self.lab.name, node.name, node.disks, key.read_bytes(), public, client
         )
         write_secret(folder / "config.tar", config_archive(files))
+        for disk in node.disks:
+            data_disk(disk, folder / f"{disk.name}.img")
+
+    def _machine(self, node: Node, image: Image, product: Product, *, kvm: bool) -> Machine:
+        folder = self.lab.node_folder(node.name)
         disks = [
             Disk("root", folder / "root.qcow2", "qcow2"),
             Disk("config", folder / "config.tar", readonly=True),
             Disk("product", product.disk, readonly=True),
+            *(Disk(disk.name, folder / f"{disk.name}.img") for disk in node.disks),
         ]
-        for disk in node.disks:
-            data_disk(disk, folder / f"{disk.name}.img")
-            disks.append(Disk(disk.name, folder / f"{disk.name}.img"))
         arguments = [*image.kernel_arguments, *([] if kvm else self._emulation_arguments(image))]
         arguments += [f"spanreel.address={node.address}/24", f"systemd.hostname={node.name}"]
         here: list[Target | ModelTarget] = [*self._targets(), *self._model_targets()]

@@ -21,10 +21,12 @@ READY_SECONDS = 120
 # journal when it listens.
 _START_SCRIPT = """\
 set -u
-role=$1 unit=spanreel@$1.service tries=$2
+role=$1 unit=spanreel@$1.service tries=$2 restarts=$3
 since=$(date +%s)
-systemctl reset-failed "$unit" 2>/dev/null
-systemctl restart "$unit" || true
+if [ "$restarts" -gt 0 ]; then
+    systemctl reset-failed "$unit" 2>/dev/null
+    systemctl restart "$unit" || true
+fi
 while [ "$tries" -gt 0 ]; do
     tries=$((tries - 1))
     eval "$(systemctl show -p InvocationID,ActiveState,NRestarts "$unit")"
@@ -35,7 +37,7 @@ while [ "$tries" -gt 0 ]; do
         active | activating | reloading) ;;
         *) break ;;
     esac
-    [ "$NRestarts" -lt 2 ] || break
+    [ "$restarts" -eq 0 ] || [ "$NRestarts" -lt "$restarts" ] || break
     sleep 1
 done
 journalctl -q -o cat -n 6 --since "@$since" "_SYSTEMD_UNIT=$unit" | tr '\\n' '|'
@@ -81,8 +83,20 @@ def install(ssh: Ssh, files: Sequence[NodeFile]) -> None:
 
 def start(ssh: Ssh, role: str) -> None:
     """(Re)start one role and return when it listens; an error quotes its last words."""
+    _when_ready(ssh, role, restarts=2)
+
+
+def await_ready(ssh: Ssh, roles: Sequence[str]) -> None:
+    """Return when roles listen that systemd starts again by itself; an error quotes their last words."""
+    for role in roles:
+        _when_ready(ssh, role, restarts=0)
+
+
+def _when_ready(ssh: Ssh, role: str, *, restarts: int) -> None:
+    """With `restarts`, restart it first, and give up when systemd had to do so that often."""
+    arguments = [role, str(READY_SECONDS), str(restarts)]
     try:
-        ssh.run(["sh", "-c", _START_SCRIPT, "sh", role, str(READY_SECONDS)], timeout=4 * READY_SECONDS)
+        ssh.run(["sh", "-c", _START_SCRIPT, "sh", *arguments], timeout=4 * READY_SECONDS)
     except CommandError as error:
         words = error.output.decode("utf-8", "backslashreplace").strip(" |\n") or "it printed nothing"
         raise InfrastructureError(

@@ -1,6 +1,8 @@
+import os
+
 import pytest
 
-from harness.image.cache import KEPT_ENTRIES, Cache, key_of, tree_parts
+from harness.image.cache import IN_USE_SECONDS, KEPT_ENTRIES, Cache, key_of, tree_parts
 
 
 def test_key_depends_on_names_contents_and_their_borders():
@@ -56,9 +58,21 @@ def test_failed_build_leaves_no_entry_and_is_tried_again(tmp_path):
 
 
 def test_oldest_entries_are_removed(tmp_path):
-    """Oldest entries are removed."""
+    """Of entries that nobody used for a day the newest few stay."""
+    cache = Cache(tmp_path)
+    for number in range(KEPT_ENTRIES + 2):
+        made = cache.entry("kind", f"key{number}", lambda folder: None)
+        long_ago = made.stat().st_mtime - 2 * IN_USE_SECONDS + number
+        os.utime(made, (long_ago, long_ago))
+    cache.entry("kind", "newest", lambda folder: None)
+    left = sorted(path.name for path in (tmp_path / "kind").iterdir() if path.is_dir())
+    assert len(left) == KEPT_ENTRIES
+    assert {"newest", f"key{KEPT_ENTRIES + 1}"} <= set(left)
+
+
+def test_what_was_used_today_is_not_removed(tmp_path):
+    """Several checkouts at work on one host do not take the images of each other's labs away."""
     cache = Cache(tmp_path)
     for number in range(KEPT_ENTRIES + 2):
         cache.entry("kind", f"key{number}", lambda folder: None)
-    assert len([path for path in (tmp_path / "kind").iterdir() if path.is_dir()]) == KEPT_ENTRIES
-    assert cache.find("kind", f"key{KEPT_ENTRIES + 1}")
+    assert all(cache.find("kind", f"key{number}") for number in range(KEPT_ENTRIES + 2))
