@@ -38,7 +38,7 @@ class Net:
 
 
 def ip(*words: str) -> None:
-    """Change interfaces, by ip(8)."""
+    """Change an interface."""
     subprocess.run(["ip", *words], check=True)
 
 
