@@ -24,9 +24,12 @@ lab:
 	@bootstrap/install $(GROUP)
 	@$(SPANREEL) lab run --topology $(TOPOLOGY)
 
+# Most tests wait, for processes or for one processor: two suites at once take the time of the longer.
 test:
 	@bootstrap/install test
-	@$(MAKE) --no-print-directory unit integration e2e
+	@echo "unit tests and the process lab, side by side, some minutes; then the main job on VMs"
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target unit integration
+	@$(MAKE) --no-print-directory e2e
 
 night:
 	@bootstrap/install test

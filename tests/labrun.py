@@ -34,11 +34,17 @@ class Lab:
     name: str
     state: Path
 
-    def spanreel(self, *args: str | bytes, timeout: float) -> Finished:
-        """Run `spanreel`; a hang is cut off after `timeout` seconds."""
+    def spanreel(self, *args: str | bytes, timeout: float, typed: str = "") -> Finished:
+        """Run `spanreel` with standard input `typed`; a hang is cut off after `timeout` seconds."""
         command: list[str | bytes] = [sys.executable, "-m", "appliance.cli", *args]
         run = subprocess.run(
-            command, cwd=ROOT, env=self._environment(), capture_output=True, timeout=timeout, check=False
+            command,
+            cwd=ROOT,
+            env=self._environment(),
+            input=typed.encode(),
+            capture_output=True,
+            timeout=timeout,
+            check=False,
         )
         return Finished(
             run.returncode, run.stdout.decode(errors="replace"), run.stderr.decode(errors="replace")
@@ -55,10 +61,10 @@ class Lab:
     def _environment(self) -> dict[str, str]:
         return {**os.environ, "XDG_STATE_HOME": str(self.state), "NO_COLOR": "1"}
 
-    def lab(self, verb: str, *args: str | bytes, timeout: float = 300) -> Finished:
+    def lab(self, verb: str, *args: str | bytes, timeout: float = 300, typed: str = "") -> Finished:
         """Run `spanreel lab VERB` on this lab."""
         return self.spanreel(
-            "lab", verb, "--topology", self.topology, "--lab", self.name, *args, timeout=timeout
+            "lab", verb, "--topology", self.topology, "--lab", self.name, *args, timeout=timeout, typed=typed
         )
 
     def on(self, node: str, *command: str | bytes, timeout: float = 300) -> Finished:

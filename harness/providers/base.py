@@ -275,9 +275,7 @@ class Provider(ABC):
 
     def shell(self, node: Node) -> tuple[list[str], dict[str, str]]:
         """Return command line and environment of an interactive shell on a node, run at this terminal."""
-        raise NotPossibleError(
-            f"{node.name}: this provider has no shell yet", hint="spanreel lab exec NODE -- COMMAND"
-        )
+        raise NotPossibleError(f"{node.name}: no shell", hint="spanreel lab exec NODE -- COMMAND")
 
     # --- the host side of the lab's network ---------------------------------------------------
 

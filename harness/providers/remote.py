@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from harness.providers.base import COMMAND_SECONDS, Provider
 from harness.ssh import Ssh
+from harness.terminal import interactive
 from harness.topology import Node
 
 
@@ -49,6 +50,15 @@ class RemoteProvider(Provider):
         """Copy a file of a node."""
         with target.open("wb") as stream:
             self.ssh[node.name].get(source, stream)
+
+    def ssh_address(self, node: Node) -> tuple[str, int]:
+        """Where SSH reaches a node, in the lab's network."""
+        return node.ssh.address or node.address, node.ssh.port
+
+    def shell(self, node: Node) -> tuple[list[str], dict[str, str]]:
+        """Open one over SSH."""
+        known = self.lab.secrets / "known-hosts" / node.name
+        return self.host_argv(interactive(self.ssh[node.name], self.ssh_address(node), known)), {}
 
     def give_up(self) -> None:
         """End the waiting for machines, and every command that runs on one."""

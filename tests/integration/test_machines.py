@@ -86,9 +86,17 @@ def test_two_harness_hosts_never_have_one_library(server: Sshd, tmp_path: Path) 
             assert up.result().code == 0, up.result().err
             assert "waits, position 1: held by" in up.result().err
             assert "free" in lease(two, "list").out
+            assert_a_shell_opens(two)
         finally:
             two.lab("down")
     assert not base.exists()
+
+
+def assert_a_shell_opens(lab: Lab) -> None:
+    """`spanreel lab shell` is on the node, with its configuration; what it ends with is the exit code."""
+    shell = lab.lab("shell", "fs2", typed="spanreel gns ls\nexit 7\n")
+    assert shell.code == 7, shell.err
+    assert "/projects/media" in shell.out
 
 
 def lease(lab: Lab, verb: str, *words: str) -> Finished:

@@ -274,7 +274,7 @@ class LibvirtProvider(RemoteProvider):
             "LC_ALL": "C.UTF-8",
             "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         }
-        address = (node.address, node.ssh.port)
+        address = self.ssh_address(node)
         return Ssh(
             node.name,
             lambda timeout: netns.connect(self._names.netns, address, timeout),

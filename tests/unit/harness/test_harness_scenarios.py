@@ -50,12 +50,12 @@ def test_scenarios_have_names_of_their_own() -> None:
 
 
 def test_every_node_is_harmed_in_backup_and_restore() -> None:
-    """Each role is killed in both operations; each but the entry is cut off, and has a bad link."""
+    """Each role is killed in both operations; each but the entry is cut off, loses power, has a bad link."""
     names = {scenario.name for scenario in SCENARIOS}
     for role in ("entry", "owner", "connection-server", "media-server"):
         assert {f"{role}-killed-in-backup", f"{role}-killed-in-restore"} <= names
     for role in ("owner", "connection-server", "media-server"):
-        assert {f"{role}-cut-off", f"{role}-bad-link"} <= names
+        assert {f"{role}-cut-off", f"{role}-bad-link", f"{role}-power-cut"} <= names
 
 
 def test_scenarios_are_chosen_by_name() -> None:
