@@ -34,7 +34,7 @@ def render(history: sqlite3.Connection, night: str) -> str:
         known=[each for each in standings if each.outcomes[-1] == "known"],
         flakes=[each for each in standings if each.flakes],
         clusters=clusters(standings),
-        trends=trends(history),
+        trends=trends(history, night),
     )
 
 

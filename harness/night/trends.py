@@ -5,10 +5,13 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 from dataclasses import dataclass
+from statistics import median
 
 WIDTH, HEIGHT, MARGIN = 260, 64, 6
 # So many runs are drawn; older ones are in the history.
 RUNS_MAX = 60
+# Fewer values than this have no median worth a word.
+KNOWN_MIN = 5
 MIB = 1024 * 1024
 
 
@@ -24,11 +27,17 @@ class Trend:
     last: tuple[float, float]
 
 
-def trends(history: sqlite3.Connection) -> list[Trend]:
-    """Return a line for each phase that ran more than once: MiB/s where bytes were moved, else seconds."""
+def trends(history: sqlite3.Connection, night: str) -> list[Trend]:
+    """Return a line for each phase of a night that ran more than once, over all runs of its topology.
+
+    MiB/s where bytes were moved, else seconds.
+    """
     rows = history.execute(
         "SELECT run.topology, phase.name, phase.seconds, phase.bytes FROM phase"
-        " JOIN run ON run.id = phase.run WHERE phase.seconds > 0 ORDER BY topology, run.id"
+        " JOIN run ON run.id = phase.run WHERE phase.seconds > 0 AND (run.topology, phase.name) IN"
+        " (SELECT tonight.topology, mine.name FROM phase AS mine JOIN run AS tonight ON tonight.id = mine.run"
+        " WHERE tonight.night = ?) ORDER BY topology, run.id",
+        (night,),
     )
     values: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     for row in rows:
@@ -46,7 +55,8 @@ def trend(topology: str, name: str, unit: str, values: list[float]) -> Trend:
         (MARGIN + index * step, HEIGHT - MARGIN - value / top * (HEIGHT - 2 * MARGIN))
         for index, value in enumerate(values)
     ]
-    before = sorted(values[:-1])[len(values[:-1]) // 2]
-    change = f"{(values[-1] / before - 1) * 100:+.0f} %" if before else ""
+    change = f"{len(values)} runs"
+    if len(values) > KNOWN_MIN:
+        change = f"{(values[-1] / median(values[:-1]) - 1) * 100:+.0f} % against the median of {change}"
     points = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
     return Trend(topology, name, f"{values[-1]:.1f} {unit}", change, points, places[-1])

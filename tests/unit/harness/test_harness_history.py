@@ -189,15 +189,20 @@ def test_failures_that_are_alike_are_one_cluster(tmp_path: Path, monkeypatch: py
 
 
 def test_trends_need_two_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line is drawn from two runs on, with the newest value and its distance from the median."""
+    """A line is drawn from two runs on, with the newest value, and its distance from the median of many."""
     enter(tmp_path, [{"a": "passed"}], monkeypatch)
     with store.opened() as history:
-        assert trends(history) == []
+        assert trends(history, "night 0") == []
     enter(tmp_path, [{"a": "passed"}, {"a": "passed"}], monkeypatch)
     with store.opened() as history:
-        (line,) = trends(history)
-    assert (line.name, line.latest, line.change) == ("trial", "3.0 s", "+50 %")
+        (line,) = trends(history, "night 1")
+        assert trends(history, "a night without runs") == []
+    assert (line.name, line.latest, line.change) == ("trial", "3.0 s", "3 runs")
     assert len(line.points.split()) == 3
+    enter(tmp_path, [{"a": "passed"}] * 6, monkeypatch)
+    with store.opened() as history:
+        (line,) = trends(history, "night 5")
+    assert (line.latest, line.change) == ("7.0 s", "+133 % against the median of 9 runs")
 
 
 def test_old_and_large_evidence_goes(tmp_path: Path) -> None:
