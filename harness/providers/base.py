@@ -190,6 +190,11 @@ class Provider(ABC):
         """Switch the machine off, hard: its peers hear nothing of it."""
         raise NotPossibleError(f"{node.name}: the power of this provider's nodes cannot be cut yet")
 
+    def wrong_clock(self, node: Node, seconds: int) -> AbstractContextManager[None]:
+        """Have a node's clock ahead by so many seconds, behind if negative, while the context is entered."""
+        del seconds
+        raise NotPossibleError(f"{node.name}: clocks of this provider's nodes cannot be set yet")
+
     def recover(self, node: Node) -> None:
         """After harm: return when the node serves again.  What serves is left alone."""
         if not self.alive()[node.name]:

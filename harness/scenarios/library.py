@@ -51,8 +51,8 @@ def slow_drive(stage: Stage) -> None:
 
 def robot_stuck(stage: Stage) -> None:
     """The robot is stuck when the next cartridge is wanted; later it is not."""
-    config = stage.use_other_library()
-    tape = TapeFaults(stage.provider, stage.provider.topology.libraries[1])
+    library, config = stage.other_library()
+    tape = TapeFaults(stage.provider, library)
     tape.set({"command": MOVE, "nth": 1, "times": 0, "sense": "stuck robot"})
     try:
         running = stage.start(*WHOLE, config=config)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Sequence
+from contextlib import nullcontext
 
 from harness import guest, manifest
 from harness.checks import tapeback
@@ -11,12 +13,18 @@ from harness.checks.trees import same_tree
 from harness.compare import move
 from harness.errors import CheckError
 from harness.manifest import Manifest
-from harness.scenarios.stage import USABLE, WHOLE, Stage
-from harness.scenarios.tape import WRITE, hold
+from harness.scenarios.stage import LARGE_BYTES, USABLE, WHOLE, Stage
+from harness.scenarios.tape import WRITE, TapeFaults, hold
 from harness.topology import FILE_SERVER
 
 # Days of an incremental chain, the full backup included.
 DAYS = 4
+# Seconds by which an owner's clock is wrong, day by day; what is changed on a day has that day's times.
+# Certificates are good from a day before they were made (appliance/pki.py).
+SKEWS = (72_000, -72_000, 36_000, 0)
+# Within the largest part of a job.
+FULL_AT = 60
+VOLUME_OVERFLOW = "0d/00/02"
 
 
 def clients_write(stage: Stage) -> None:
@@ -95,24 +103,42 @@ def junction_moved(stage: Stage) -> None:
 
 def incremental_chain(stage: Stage) -> None:
     """Full and incremental backups of a tree that changes: every day comes back as it was."""
-    chance = stage.chance("incremental-chain")
-    top = stage.fill(stage.large.path, "chain", size=2000)
+    _chain(stage, "incremental-chain", [0] * DAYS)
+
+
+def clock_skew(stage: Stage) -> None:
+    """The same while the owner's clock is wrong, another way each day: nothing that changed is missed."""
+    _chain(stage, "clock-skew", SKEWS)
+
+
+def _chain(stage: Stage, name: str, skews: Sequence[int]) -> None:
+    """Play a chain of so many days, on each of which the owner's clock is wrong by some seconds."""
+    chance = stage.chance(name)
+    top = stage.fill(stage.large.path, name, size=2000)
     node, local = stage.local(top)
     days: list[tuple[str, Manifest]] = []
-    for day in range(DAYS):
+    for day, skew in enumerate(skews):
         words = ("--incremental",) if day else ("--level", "0")
-        job = stage.backup("backup", top, *words, "--json")
-        days.append((job["id"], stage.describe(top)))
         argument = {"number": chance.randrange(1 << 30), "folder": local, "steps": 12}
-        guest.call(stage.provider, node, "change", argument)
+        with stage.provider.wrong_clock(node, skew) if skew else nullcontext():
+            job = stage.backup("backup", top, *words, "--json")
+            days.append((job["id"], stage.describe(top)))
+            guest.call(stage.provider, node, "change", argument)
     for day, (job_id, tree) in enumerate(days):
         stage.comes_back(f"day {day} comes back", job_id, top, tree)
 
 
 def several_volumes(stage: Stage) -> None:
     """A job that needs several cartridges, and files that lie on two of them."""
-    config = stage.use_other_library()
-    job = stage.backup(*WHOLE, config=config)
+    library, config = stage.other_library()
+    tape = TapeFaults(stage.provider, library)
+    if library.capacity_mib << 20 > LARGE_BYTES:
+        # Cartridges of another size are full when the drive says so.
+        tape.set({"command": WRITE, "nth": FULL_AT, "sense": VOLUME_OVERFLOW})
+    try:
+        job = stage.backup(*WHOLE, config=config)
+    finally:
+        tape.clear()
     used = [item["barcode"] for item in job["media"]]
     stage.check("the job needed several cartridges", len(set(used)) > 1, ", ".join(used))
     stage.comes_back(

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness import guest, manifest, nodeconfig, parts, seed
+from harness import drives, guest, manifest, nodeconfig, parts, seed
 from harness.checks.result import verdict
 from harness.checks.trees import same_tree
 from harness.compare import OWNER_FIELDS, move, without
@@ -24,7 +24,16 @@ from harness.manifest import Manifest
 from harness.providers.base import Provider
 from harness.scenarios.running import Running
 from harness.scenarios.tape import TapeFaults
-from harness.topology import BACKUP_SERVER, CONNECTION_SERVER, FILE_SERVER, RESTORED, Junction, Node
+from harness.topology import (
+    BACKUP_SERVER,
+    CONNECTION_SERVER,
+    FILE_SERVER,
+    OWN_MODELS,
+    RESTORED,
+    Junction,
+    Library,
+    Node,
+)
 
 # What a job may hold in sockets and rings between file and tape is some 28 MiB (measured).
 LARGE_BYTES = 40 << 20
@@ -215,9 +224,17 @@ class Stage:
         return frozenset() if self.provider.is_root else OWNER_FIELDS
 
     # -- a second library ----------------------------------------------------------------------------
-    def use_other_library(self) -> str:
-        """Return a configuration that uses the second library, with a catalogue of its own."""
-        return nodeconfig.use_library(self.provider, self.backup_server, 1)
+    def other_library(self) -> tuple[Library, str]:
+        """Return a library with scripted faults, and a configuration that uses it.
+
+        The second, with a catalogue of its own; else the usual one, drives empty, with its configuration: "".
+        """
+        libraries = self.provider.topology.libraries
+        for index, library in enumerate(libraries[1:], start=1):
+            if library.transport in OWN_MODELS:
+                return library, nodeconfig.use_library(self.provider, self.backup_server, index)
+        drives.empty_all(self.provider)
+        return libraries[0], ""
 
     def kept(self, name: str) -> Path:
         """Return a file of this run."""

@@ -99,6 +99,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("entry-no-owner", "the server asked owns nothing of what is saved", ordinary.entry_no_owner),
     Scenario("junction-moved", "a part moves between backup and restore", ordinary.junction_moved),
     Scenario("incremental-chain", "every day of a chain comes back", ordinary.incremental_chain),
+    Scenario("clock-skew", "the owner's clock is wrong, another way each day", ordinary.clock_skew),
     Scenario("several-volumes", "one job on several small cartridges", ordinary.several_volumes),
     Scenario("two-jobs", "two jobs at once on two drives", ordinary.two_jobs),
     Scenario("write-error", "a record cannot be written; the job is complete", library.write_error),

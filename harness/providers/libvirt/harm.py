@@ -13,11 +13,21 @@ from harness.faults.link import Bad
 from harness.ssh import Ssh
 
 NFT = "nft"
+_CLOCK_SCRIPT = """\
+set -e
+hwclock --utc --hctosys
+[ "$1" -eq 0 ] || date --utc --set="@$(($(date +%s) + $1))" >/dev/null
+"""
 
 
 def kill(ssh: Ssh, roles: Sequence[str]) -> None:
     """Kill roles; systemd starts them again, as it does where they serve people."""
     ssh.run(["systemctl", "kill", "--signal=SIGKILL", *(f"spanreel@{role}.service" for role in roles)])
+
+
+def set_clock(ssh: Ssh, seconds: int) -> None:
+    """Set a machine's clock ahead of the right time; behind, if negative."""
+    ssh.run(["sh", "-c", _CLOCK_SCRIPT, "sh", str(seconds)])
 
 
 @contextmanager

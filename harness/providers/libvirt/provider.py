@@ -223,6 +223,15 @@ class LibvirtProvider(RemoteProvider):
         with harm.bad_link(self._names.netns, port, bad):
             yield
 
+    @contextlib.contextmanager
+    def wrong_clock(self, node: Node, seconds: int) -> Iterator[None]:
+        """Set the machine's clock; its hardware clock is the host's, and right."""
+        harm.set_clock(self.ssh[node.name], seconds)
+        try:
+            yield
+        finally:
+            harm.set_clock(self.ssh[node.name], 0)
+
     def model_on_host(self, library: Library) -> Path | None:
         """Return where cartridges and fault script of such a library lie."""
         return self._names.tapes / library.changer if library.transport == MODEL_TARGET else None
