@@ -28,18 +28,19 @@ class Finished:
 
 @dataclass(frozen=True)
 class Lab:
-    """A lab by its name, with state and cache of its own unless `cache` is shared."""
+    """A lab by its name, with a state of its own; `code` is the checkout whose `spanreel` runs it."""
 
     topology: str
     name: str
     state: Path
+    code: Path = ROOT
 
     def spanreel(self, *args: str | bytes, timeout: float, typed: str = "") -> Finished:
         """Run `spanreel` with standard input `typed`; a hang is cut off after `timeout` seconds."""
         command: list[str | bytes] = [sys.executable, "-m", "appliance.cli", *args]
         run = subprocess.run(
             command,
-            cwd=ROOT,
+            cwd=self.code,
             env=self._environment(),
             input=typed.encode(),
             capture_output=True,
@@ -55,11 +56,12 @@ class Lab:
         command = [sys.executable, "-m", "appliance.cli", "lab", verb, "--topology", self.topology]
         command += ["--lab", self.name, *args]
         return subprocess.run(
-            command, cwd=ROOT, env=self._environment(), timeout=timeout, check=False
+            command, cwd=self.code, env=self._environment(), timeout=timeout, check=False
         ).returncode
 
     def _environment(self) -> dict[str, str]:
-        return {**os.environ, "XDG_STATE_HOME": str(self.state), "NO_COLOR": "1"}
+        code = {"PYTHONPATH": str(self.code)}
+        return {**os.environ, **code, "XDG_STATE_HOME": str(self.state), "NO_COLOR": "1"}
 
     def lab(self, verb: str, *args: str | bytes, timeout: float = 300, typed: str = "") -> Finished:
         """Run `spanreel lab VERB` on this lab."""

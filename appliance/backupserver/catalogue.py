@@ -5,20 +5,27 @@ WAL lets `spanreel ls` read while a job writes.  A connection belongs to one thr
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
 import sqlite3
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Self
 
 from appliance.backupserver import process
 from appliance.errors import ConfigurationError, InfrastructureError
+from appliance.schema_sqlite import (
+    SqliteSchema,
+    Tell,
+    bring_up_to_date,
+    refuse_newer,
+    script,
+    to_log,
+    transaction,
+)
 
 BUSY_TIMEOUT_S = 60.0
 """A writer waits this long for another; a batch of file history takes one or two."""
@@ -48,32 +55,46 @@ def unsigned(number: int) -> int:
     return number % _MODULUS
 
 
-def migrations() -> dict[int, Path]:
-    """The numbered schema scripts, by number."""
-    found = {}
-    for path in sorted(_MIGRATIONS.iterdir()):
+@cache
+def schema() -> SqliteSchema:
+    """The catalogue's schema: the numbered scripts in migrations/, and the jobs that none may disturb."""
+    steps = {}
+    for path in _MIGRATIONS.iterdir():
         match = _FILE_NAME.match(path.name)
         if match:
-            found[int(match[1])] = path
-    return found
+            steps[int(match[1])] = script(path.read_text(encoding="utf-8"))
+    return SqliteSchema("catalogue", steps, _identify, _running_jobs)
+
+
+def _identify(connection: sqlite3.Connection) -> None:
+    connection.execute("INSERT INTO catalogue VALUES (?, ?)", (str(uuid.uuid4()), time.time()))
+
+
+def _running_jobs(connection: sqlite3.Connection) -> str:
+    """The jobs that run, for people: they were started by the Spanreel that knows the schema as it is."""
+    rows = connection.execute("SELECT id, process FROM job WHERE status = 'running' ORDER BY id").fetchall()
+    return ", ".join(f"job {number}" for number, name in rows if process.is_alive(name))
 
 
 class Catalogue:
     """An open catalogue, with its schema brought up to date; what an earlier release wrote is kept as a copy.
 
-    Raises InfrastructureError when the file cannot be opened or is no database, ConfigurationError when a
-    newer Spanreel wrote it.
+    Raises InfrastructureError when the file cannot be opened or is no database, SchemaError when a newer
+    Spanreel wrote it, or jobs of an older one use it.
     """
 
-    def __init__(self, path: Path, *, durable: bool = True) -> None:
-        """`durable` False: a crash of the machine may lose the last transactions (never the file)."""
+    def __init__(self, path: Path, *, durable: bool = True, tell: Tell = to_log) -> None:
+        """`durable` False: a crash of the machine may lose the last transactions (never the file).
+
+        `tell` hears of an earlier release's catalogue that was brought up to date.
+        """
         self.path = path
         try:
             self.connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
         except sqlite3.Error as error:
             raise InfrastructureError(f"cannot open the catalogue {path}: {error}") from error
         try:
-            self._prepare(durable)
+            self._prepare(durable, tell)
         except sqlite3.Error as error:
             self.connection.close()
             raise InfrastructureError(f"cannot use the catalogue {path}: {error}") from error
@@ -81,13 +102,15 @@ class Catalogue:
             self.connection.close()
             raise
 
-    def _prepare(self, durable: bool) -> None:
-        self.connection.row_factory = sqlite3.Row
+    def _prepare(self, durable: bool, tell: Tell) -> None:
+        # Before anything is changed, the kind of journal too.
+        refuse_newer(self.connection, self.path, schema())
         self._write_ahead()
         self.connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-        self.connection.execute("PRAGMA foreign_keys = ON")
         self.connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-        self._migrate()
+        bring_up_to_date(self.connection, self.path, schema(), tell)
+        self.connection.execute("PRAGMA foreign_keys = ON")
+        self.connection.row_factory = sqlite3.Row
         self.uuid: str = self.connection.execute("SELECT uuid FROM catalogue").fetchone()[0]
 
     def _write_ahead(self) -> None:
@@ -106,62 +129,11 @@ class Catalogue:
             else:
                 return
 
-    def _migrate(self) -> None:
-        scripts = migrations()
-        version = self._version()
-        if version == max(scripts):
-            return
-        if 0 < version < max(scripts):
-            self._keep_copy(version)
-        # Under the write lock, so that of two first starters one creates the schema and one waits.
-        with self.transaction():
-            version = self._version()
-            if version > max(scripts):
-                raise ConfigurationError(
-                    f"the catalogue {self.path} has schema {version}; this Spanreel knows up to "
-                    f"{max(scripts)}: use the newer Spanreel that wrote it"
-                )
-            for number in range(version + 1, max(scripts) + 1):
-                for statement in _statements(scripts[number].read_text(encoding="utf-8")):
-                    self.connection.execute(statement)
-                self.connection.execute(f"PRAGMA user_version = {number}")
-            if version == 0:
-                self.connection.execute(
-                    "INSERT INTO catalogue VALUES (?, ?)", (str(uuid.uuid4()), time.time())
-                )
-
-    def _keep_copy(self, version: int) -> None:
-        """Keep the catalogue as an earlier release wrote it, beside it: `NAME.schemaN`, if not there yet.
-
-        It appears whole or not at all; two that start at once make the same.
-        """
-        kept = self.path.with_name(f"{self.path.name}.schema{version}")
-        if kept.exists():
-            return
-        descriptor, name = tempfile.mkstemp(prefix=f".{kept.name}.", dir=self.path.parent)
-        os.close(descriptor)
-        unfinished = Path(name)
-        try:
-            with contextlib.closing(sqlite3.connect(unfinished)) as copy:
-                self.connection.backup(copy)
-            unfinished.replace(kept)
-        finally:
-            unfinished.unlink(missing_ok=True)
-
-    def _version(self) -> int:
-        version: int = self.connection.execute("PRAGMA user_version").fetchone()[0]
-        return version
-
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """One write transaction: all of it, or nothing."""
-        self.connection.execute("BEGIN IMMEDIATE")
-        try:
+        with transaction(self.connection):
             yield self.connection
-        except BaseException:
-            self.connection.execute("ROLLBACK")
-            raise
-        self.connection.execute("COMMIT")
 
     def reap(self) -> int:
         """Mark running jobs whose process died as failed and drop their leases; return how many jobs."""
@@ -191,24 +163,13 @@ class Catalogue:
         self.close()
 
 
-def _statements(script: str) -> Iterator[str]:
-    """The statements of a script: sqlite3's own executescript would end the transaction around it."""
-    pending = ""
-    for line in script.splitlines(keepends=True):
-        pending += line
-        if sqlite3.complete_statement(pending):
-            yield pending
-            pending = ""
-    assert not pending.strip(), f"a migration ends in the middle of a statement: {pending!r}"
-
-
-def open_catalogue(path: Path) -> Catalogue:
+def open_catalogue(path: Path, tell: Tell = to_log) -> Catalogue:
     """Open the catalogue, make it at first, and take note of jobs that died."""
     if not path.parent.is_dir():
         raise ConfigurationError(
             f"the catalogue's directory {path.parent} does not exist: make it, or change "
             "backup_server.catalogue"
         )
-    catalogue = Catalogue(path)
+    catalogue = Catalogue(path, tell=tell)
     catalogue.reap()
     return catalogue

@@ -21,9 +21,10 @@ from appliance.text import show_path
 
 @contextmanager
 def catalogue_of(config_file: Path) -> Iterator[tuple[NodeConfig, Catalogue]]:
-    """The configuration and its open catalogue."""
+    """The configuration and its open catalogue; one that was brought up to date is told of on stderr."""
     config = load(config_file)
-    with open_catalogue(config.section(BackupServer).catalogue) as catalogue:
+    path = config.section(BackupServer).catalogue
+    with open_catalogue(path, lambda done: click.echo(f"spanreel: {done}", err=True)) as catalogue:
         yield config, catalogue
 
 

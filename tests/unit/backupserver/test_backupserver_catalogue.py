@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from appliance.backupserver import jobs, media, process
-from appliance.backupserver.catalogue import Catalogue, migrations, open_catalogue, signed, unsigned
+from appliance.backupserver.catalogue import Catalogue, open_catalogue, schema, signed, unsigned
 from appliance.backupserver.jobs import Status
 from appliance.backupserver.leases import Leases, cartridge, drive, held
 from appliance.errors import ConfigurationError, ExitCode, InfrastructureError
@@ -25,7 +25,7 @@ def dead_process() -> str:
 
 def test_migrations_are_numbered_without_gaps() -> None:
     """Schema numbers count from 1, so that "newer" is a comparison."""
-    assert sorted(migrations()) == list(range(1, len(migrations()) + 1))
+    assert sorted(schema().steps) == list(range(1, schema().newest + 1))
 
 
 def test_newer_schema_is_refused(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_an_older_schema_is_brought_up_to_date_after_a_copy(tmp_path: Path) -> N
     """A catalogue of an earlier release keeps what it knows, and stays beside it as it was."""
     path = tmp_path / "c.sqlite"
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as old:
-        old.executescript(migrations()[1].read_text())
+        schema().steps[1](old)
         old.execute("INSERT INTO catalogue VALUES ('the one', 1.0)")
         old.execute("INSERT INTO job (status, paths, entry, level, started, process) VALUES"
                     " ('complete', x'2f00', 'fs1', 0, 1.0, '')")  # fmt: skip
@@ -59,6 +59,24 @@ def test_an_older_schema_is_brought_up_to_date_after_a_copy(tmp_path: Path) -> N
         assert kept.execute("PRAGMA user_version").fetchone() == (1,)
         assert kept.execute("SELECT uuid FROM image").fetchall() == [("u",)]
     assert [each.name for each in tmp_path.glob(".c.sqlite*")] == []
+
+
+def test_a_job_of_the_earlier_release_is_not_disturbed(tmp_path: Path) -> None:
+    """A catalogue is brought up to date when no job of before runs any more; one that died does not count."""
+    path = tmp_path / "c.sqlite"
+    insert = "INSERT INTO job (status, paths, entry, level, started, process)"
+    insert += " VALUES ('running', x'2f00', 'fs1', 0, 1, ?)"
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as old:
+        schema().steps[1](old)
+        old.execute("INSERT INTO catalogue VALUES ('the one', 1.0)")
+        old.execute(insert, (process.identity(),))
+        old.execute("PRAGMA user_version = 1")
+        with pytest.raises(ConfigurationError, match="job 1 of an earlier Spanreel"):
+            open_catalogue(path)
+        assert old.execute("PRAGMA user_version").fetchone() == (1,)
+        old.execute("UPDATE job SET process = ?", (dead_process(),))
+    with open_catalogue(path) as catalogue:
+        assert jobs.get(catalogue, 1).status is Status.FAILED
 
 
 def test_a_file_that_is_no_database_is_infrastructure(tmp_path: Path) -> None:
