@@ -33,6 +33,7 @@ from appliance.errors import ConfigurationError
 from appliance.files import check_secret, read_secret
 from appliance.ndmp.networks import ACCEPT_TIMEOUT_S, ANYWHERE, DataRules
 from appliance.roles import BACKUP_SERVER, CONNECTION_SERVER, FILE_SERVER, MEDIA_SERVER, NODE_NAME
+from appliance.schema import DocumentSchema
 
 # A configuration is a few kilobytes; the bound keeps a wrong path from filling memory.
 CONFIG_SIZE_MAX: Final = 1024 * 1024
@@ -311,7 +312,7 @@ def _named(entries: Iterable[Named], name: str, where: str) -> Named:
 class NodeConfig(Section):
     """The whole file.  Sections are there or not; `section` gets one that a role cannot do without."""
 
-    schema_number: Annotated[Literal[1], Field(alias="schema")]
+    schema_number: Annotated[int, Field(alias="schema", strict=True)]
     node: Node
     ndmp: Ndmp | None = None
     cluster: Cluster | None = None
@@ -389,6 +390,15 @@ def _section_name(kind: type[Section]) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower()
 
 
+CONFIGURATION: Final = DocumentSchema("configuration", 1, {})
+"""Files of earlier releases are read as if they were written today.  They are never written: their comments
+are somebody's, and so is the file."""
+
+NEWER_REMEDY: Final = (
+    "install the newer release here, or write the file as `spanreel config ROLE --example` does"
+)
+
+
 def load(path: Path) -> NodeConfig:
     """Return the configuration in the TOML file `path`.
 
@@ -400,7 +410,10 @@ def load(path: Path) -> NodeConfig:
 def parse(text: str, source: Path) -> NodeConfig:
     """Return the configuration in `text`; errors name `source`.  Raises ConfigurationError."""
     try:
-        return NodeConfig.model_validate(tomllib.loads(text), context=source)
+        document = tomllib.loads(text)
+        if isinstance(document.get("schema"), int):
+            document = CONFIGURATION.current(document, str(source), NEWER_REMEDY)
+        return NodeConfig.model_validate(document, context=source)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{source}: not TOML: {error}") from error
     except ValidationError as error:

@@ -73,6 +73,10 @@ class Lab:
         """Run `spanreel COMMAND` on a node."""
         return self.lab("exec", node, "--", "spanreel", *command, timeout=timeout)
 
+    def node_folder(self, node: str) -> Path:
+        """Where a node of a process lab keeps all it has."""
+        return self.state / "spanreel" / "labs" / self.name / "nodes" / node
+
     def complaints(self) -> list[str]:
         """Warnings and errors of the product in the journals of the newest run, by node."""
         newest = max((self.state / "spanreel" / "labs" / self.name / "runs").iterdir())

@@ -10,7 +10,7 @@ from typing import Any
 from appliance.config import Cluster, NodeConfig
 from appliance.errors import ConfigurationError, InfrastructureError, JobError
 from appliance.gns.change import add_change, batch_change, remove_change, replace_change
-from appliance.gns.codec import decode_map
+from appliance.gns.codec import UPGRADE_THIS, decode_map
 from appliance.gns.map import MOVING_PREFIX, GnsMap
 from appliance.gns.mover import copy_part
 from appliance.ndmp import extension as x
@@ -34,7 +34,7 @@ def fetch_map(config: NodeConfig, peers: Peers | None = None) -> GnsMap:
             reply = client.call(x.GnsPullRequest(0), x.GnsPullReply)
     except NdmpError as error:
         raise InfrastructureError(f"the map cannot be had from {writer}: {error}; is it running?") from error
-    return decode_map(reply.document) if reply.document else GnsMap()
+    return decode_map(reply.document, f"the map of {writer}", UPGRADE_THIS) if reply.document else GnsMap()
 
 
 def pull(peers: Peers, have_generation: int, patience: float | None = PULL_S) -> bytes | None:

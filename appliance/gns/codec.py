@@ -14,9 +14,13 @@ import json
 from typing import Any, Final
 
 from appliance.gns.map import GnsMap, Junction, MapError
+from appliance.schema import DocumentSchema, NewerSchemaError, SchemaError
 from appliance.text import path_from_json, path_json
 
-SCHEMA: Final = 1
+MAP: Final = DocumentSchema("map", 1, {})
+
+UPGRADE_THIS: Final = "upgrade this node; until then it goes by the map that it has"
+"""The remedy where another node's map is newer."""
 
 # JUNCTIONS_MAX junctions of usual length; what is larger is no map of ours.
 MAP_SIZE_MAX: Final = 16 * 1024 * 1024
@@ -25,7 +29,7 @@ MAP_SIZE_MAX: Final = 16 * 1024 * 1024
 def encode_map(gns_map: GnsMap) -> bytes:
     """Return `gns_map` as JSON with its checksum."""
     document = {
-        "schema": SCHEMA,
+        "schema": MAP.newest,
         "generation": gns_map.generation,
         "junctions": [junction_json(junction) for junction in gns_map.junctions],
     }
@@ -43,8 +47,39 @@ def junction_json(junction: Junction) -> dict[str, Any]:
     }
 
 
-def decode_map(data: bytes) -> GnsMap:
-    """Return the map that `encode_map` wrote; raises MapError saying what is wrong with the data."""
+def decode_map(data: bytes, where: str = "the map", remedy: str = UPGRADE_THIS) -> GnsMap:
+    """Return the map that `encode_map` wrote, of this release or one before.
+
+    Raises MapError saying what is wrong with the data; NewerSchemaError, which names `where` it is from and
+    ends with `remedy`.
+    """
+    document = _document(data)
+    # The number first: a newer form may have another checksum.
+    try:
+        MAP.require_known(document, where, remedy)
+    except NewerSchemaError:
+        raise
+    except SchemaError as error:
+        raise MapError(f"not a map: {error}") from error
+    if document.pop("sha256", None) != _checksum(document):
+        raise MapError("the map's checksum does not match its content")
+    document = MAP.current(document, where, remedy)
+    try:
+        junctions = tuple(_decode_junction(entry) for entry in document["junctions"])
+        return GnsMap(_integer(document, "generation"), junctions)
+    except (KeyError, TypeError, ValueError) as error:
+        raise MapError(f"not a map: {error!r}") from error
+
+
+def schema_of(data: bytes) -> int:
+    """The schema number of a map.  Raises MapError for what is none."""
+    try:
+        return MAP.number(_document(data), "the map")
+    except SchemaError as error:
+        raise MapError(f"not a map: {error}") from error
+
+
+def _document(data: bytes) -> dict[str, Any]:
     if len(data) > MAP_SIZE_MAX:
         raise MapError(f"{len(data)} bytes are too many for a map; {MAP_SIZE_MAX} are allowed")
     try:
@@ -52,15 +87,9 @@ def decode_map(data: bytes) -> GnsMap:
     # A deeply nested document exhausts the parser's stack: damage like any other.
     except (ValueError, RecursionError) as error:
         raise MapError(f"not a map: {error}") from error
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-        raise MapError(f"not a map of schema {SCHEMA}")
-    if document.pop("sha256", None) != _checksum(document):
-        raise MapError("the map's checksum does not match its content")
-    try:
-        junctions = tuple(_decode_junction(entry) for entry in document["junctions"])
-        return GnsMap(_integer(document, "generation"), junctions)
-    except (KeyError, TypeError, ValueError) as error:
-        raise MapError(f"not a map: {error!r}") from error
+    if not isinstance(document, dict):
+        raise MapError("not a map: no JSON object")
+    return document
 
 
 def _decode_junction(entry: dict[str, Any]) -> Junction:

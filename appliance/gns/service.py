@@ -14,7 +14,7 @@ import structlog
 from appliance.config import Cluster, NodeConfig
 from appliance.errors import ConfigurationError, SpanreelError
 from appliance.gns.change import Change, apply_change
-from appliance.gns.codec import decode_map
+from appliance.gns.codec import UPGRADE_THIS, decode_map
 from appliance.gns.map import GnsMap, MapError
 from appliance.gns.store import MapStore
 
@@ -85,7 +85,7 @@ class MapService:
         data = pull(asked)
         if data is None:
             return False
-        pulled = decode_map(data)
+        pulled = decode_map(data, f"the map of {self._writer_name}", UPGRADE_THIS)
         if pulled.generation < asked:
             raise MapError(
                 f"the map of {self._writer_name} has generation {pulled.generation}, this node's has "

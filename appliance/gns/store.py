@@ -13,10 +13,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
 
+import structlog
+
 from appliance.errors import InfrastructureError
 from appliance.files import replace_file
-from appliance.gns.codec import MAP_SIZE_MAX, decode_map, encode_map
+from appliance.gns.codec import MAP, MAP_SIZE_MAX, decode_map, encode_map, schema_of
 from appliance.gns.map import GnsMap, MapError
+from appliance.schema import kept_copy, newest_copy
 
 _FOLDER: Final = "gns"
 _CURRENT: Final = "map.json"
@@ -27,6 +30,8 @@ _LOCK: Final = "lock"
 _MODE: Final = 0o600
 
 _CLOSED: Final = -1
+
+_log = structlog.get_logger(__name__)
 
 
 class MapDamagedError(InfrastructureError):
@@ -72,7 +77,7 @@ class MapStore:
     def load(self) -> GnsMap:
         """Return the map; an empty one of generation 0 when there is none yet.
 
-        Raises MapDamagedError naming the file and, when it is good, the copy before it.
+        Raises MapDamagedError naming the file and, when it is good, the copy before it; NewerSchemaError.
         """
         try:
             return _read(self.file)
@@ -82,16 +87,33 @@ class MapStore:
             raise MapDamagedError(f"{self.file}: {error}; {self._advice()}") from error
 
     def load_last_good(self) -> GnsMap:
-        """Return the newest copy that can be read, an empty map when none can; for readers only."""
+        """Return the newest copy that is not damaged, an empty map when none is; for readers only.
+
+        Raises NewerSchemaError: what a newer Spanreel wrote is no damage, and is not to be written over.
+        """
         for file in (self.file, self.previous_file):
             with suppress(FileNotFoundError, MapError):
                 return _read(file)
         return GnsMap()
 
     def save(self, gns_map: GnsMap) -> None:
-        """Keep `gns_map` durably, and the copy before it; raises InfrastructureError."""
+        """Keep `gns_map` durably, and the copy before it; raises InfrastructureError.
+
+        A map of an earlier release is kept as it was, too, as `map.json.schemaN`.
+        """
+        self._keep_older()
         self._keep_previous()
         replace_file(self.file, encode_map(gns_map), mode=_MODE)
+
+    def _keep_older(self) -> None:
+        with suppress(FileNotFoundError, MapError):
+            content = _content(self.file)
+            number = schema_of(content)
+            if number < MAP.newest:
+                copy = kept_copy(self.file, number)
+                replace_file(copy, content, mode=_MODE)
+                told = {"store": MAP.what, "file": str(self.file), "was": number, "now": MAP.newest}
+                _log.info("schema brought up to date", **told, copy=str(copy))
 
     def _keep_previous(self) -> None:
         """Keep the present file as the previous one, unless it is missing or damaged."""
@@ -109,12 +131,21 @@ class MapStore:
 
 
 def _read(file: Path) -> GnsMap:
-    """Return the map in `file`; raises FileNotFoundError, MapError, or InfrastructureError."""
+    """Return the map in `file`; raises FileNotFoundError, MapError, NewerSchemaError, InfrastructureError."""
+    remedy = (
+        f"use the newer Spanreel; or, where the map is only read, move {file} away, and it is pulled anew"
+    )
+    copy = newest_copy(file, MAP.newest)
+    if copy is not None:
+        remedy += f"; or go back to {copy}, which lacks all that came later"
+    return decode_map(_content(file), str(file), remedy)
+
+
+def _content(file: Path) -> bytes:
     try:
         with file.open("rb") as stream:
-            content = stream.read(MAP_SIZE_MAX + 1)
+            return stream.read(MAP_SIZE_MAX + 1)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise InfrastructureError(f"cannot read the map {file}: {error.strerror}") from error
-    return decode_map(content)

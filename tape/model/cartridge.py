@@ -26,6 +26,7 @@ from enum import IntEnum, StrEnum
 from pathlib import Path
 
 from tape.errors import MediumError, TapeMisuseError
+from tape.model.formats import require_readable
 
 __all__ = [
     "FRAME_BYTES",
@@ -117,12 +118,12 @@ class CartridgeHeader:
         try:
             if len(data) < HEADER_BYTES:
                 raise ValueError(len(data))
-            header = cls(**json.loads(data))
-        except (ValueError, TypeError):
+            values = dict(json.loads(data))
+            # Before the rest is looked at: a newer header may have more in it.
+            require_readable(values["format"], FORMAT, path)
+            return cls(**values)
+        except (ValueError, TypeError, KeyError):
             raise TapeMisuseError(f"{path} is no cartridge of the library model") from None
-        if header.format != FORMAT:
-            raise TapeMisuseError(f"{path} has format {header.format!r}; this version reads {FORMAT!r}")
-        return header
 
 
 class Cartridge:

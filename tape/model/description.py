@@ -7,9 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tape.errors import TapeMisuseError
+from tape.model.formats import require_readable
 from tape.model.spec import LibrarySpec
 
-__all__ = ["read_description", "write_description"]
+__all__ = ["read_description", "require_readable_library", "write_description"]
 
 _FILE = "library.json"
 _FORMAT = "spanreel-library-1"
@@ -33,11 +34,25 @@ def read_description(folder: Path) -> LibrarySpec | None:
     path = folder / _FILE
     try:
         values = json.loads(path.read_text(encoding="ascii"))
-        if values.pop("format") != _FORMAT:
-            raise ValueError(_FORMAT)
+        require_readable(values.pop("format"), _FORMAT, path)
         lists = {key: tuple(values[key]) for key in ("drive_serials", "slots")}
         return LibrarySpec(**{**values, **lists})
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError, AttributeError):
         raise TapeMisuseError(f"{path} is no description of a library") from None
+
+
+def require_readable_library(folder: Path) -> None:
+    """Refuse the library of a newer Spanreel in `folder`; a damaged description is nobody's, and made anew.
+
+    Raises:
+        TapeMisuseError: it is a newer one's.
+
+    """
+    path = folder / _FILE
+    try:
+        found = json.loads(path.read_text(encoding="ascii"))["format"]
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return
+    require_readable(found, _FORMAT, path)

@@ -17,7 +17,7 @@ from tape.elements import ElementKind
 from tape.errors import TapeMisuseError, TransportError
 from tape.model.cartridge import Cartridge, CartridgeHeader, CartridgeKind
 from tape.model.changer import ChangerModel
-from tape.model.description import write_description
+from tape.model.description import require_readable_library, write_description
 from tape.model.drive import DriveModel
 from tape.model.element_map import ElementMap
 from tape.model.faultfile import FaultFile
@@ -71,6 +71,7 @@ class LibraryModel:
 
     def _power_on(self) -> None:
         """Make what is missing, and find every cartridge where it was."""
+        require_readable_library(self.folder)
         self._places = ElementMap(self.folder / "elements.json", self.spec)
         write_description(self.folder, self.spec)
         for barcode in self._places.barcodes:

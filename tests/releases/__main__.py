@@ -94,20 +94,21 @@ def _must(done: Finished) -> None:
 
 
 def _gather(lab: Lab, folder: Path) -> None:
-    nodes = lab.state / "spanreel" / "labs" / lab.name / "nodes"
     shutil.copytree(
-        nodes / "media1" / "library", folder / stores.TAPE, ignore=shutil.ignore_patterns("lock", "*.log")
+        lab.node_folder("media1") / "library",
+        folder / stores.TAPE,
+        ignore=shutil.ignore_patterns("lock", "*.log"),
     )
-    (catalogue,) = (nodes / "backup1").rglob(stores.CATALOGUE)
+    (catalogue,) = lab.node_folder("backup1").rglob(stores.CATALOGUE)
     with (
         contextlib.closing(sqlite3.connect(catalogue)) as source,
         contextlib.closing(sqlite3.connect(folder / stores.CATALOGUE)) as target,
     ):
         source.backup(target)
-    (kept,) = (nodes / "fs1").rglob(stores.MAP)
+    (kept,) = lab.node_folder("fs1").rglob(stores.MAP)
     shutil.copyfile(kept, folder / stores.MAP)
     (folder / stores.CONFIGURATIONS).mkdir()
-    for node in nodes.iterdir():
+    for node in lab.node_folder("fs1").parent.iterdir():
         shutil.copyfile(node / "spanreel.toml", folder / stores.CONFIGURATIONS / f"{node.name}.toml")
 
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from appliance.errors import InfrastructureError
+from appliance.gns import codec
+from appliance.gns import store as store_module
 from appliance.gns.map import GnsMap
 from appliance.gns.store import MapDamagedError, MapStore
+from appliance.schema import DocumentSchema, NewerSchemaError
 
 ONE = GnsMap().add(b"/a\xff", "fs1", b"/data/a", "a" * 32)
 TWO = ONE.add(b"/b", "fs2", b"/data/b", "b" * 32)
@@ -63,6 +67,47 @@ def test_saving_over_a_damaged_map_keeps_the_good_copy(tmp_path: Path) -> None:
         store.previous_file.unlink()
         with pytest.raises(MapDamagedError, match="there is no good copy"):
             store.load()
+
+
+def as_newer(store: MapStore) -> bytes:
+    """Make the store's map one of a newer Spanreel; return it."""
+    content = store.file.read_bytes().replace(b'"schema": 1', b'"schema": 9')
+    store.file.write_bytes(content)
+    return content
+
+
+@pytest.mark.parametrize("load", [MapStore.load, MapStore.load_last_good])
+def test_a_newer_map_is_refused(tmp_path: Path, load: Callable[[MapStore], GnsMap]) -> None:
+    """No role of an older Spanreel starts on it, goes back to the copy before, or writes over it."""
+    with MapStore(tmp_path) as store:
+        store.save(ONE)
+        store.save(TWO)
+        content = as_newer(store)
+        wanted = rf"{store.file}: a newer Spanreel wrote this map: it has schema 9.*up to 1.*move .* away"
+        with pytest.raises(NewerSchemaError, match=wanted):
+            load(store)
+        with pytest.raises(NewerSchemaError):
+            store.save(ONE)
+        assert store.file.read_bytes() == content
+
+
+def test_an_older_map_is_kept_when_it_is_first_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is read as it is; the first change writes the new form, and the file as it was stays beside it."""
+    with MapStore(tmp_path) as store:
+        store.save(ONE)
+        before = store.file.read_bytes()
+        renamed = DocumentSchema("map", 2, {2: lambda old: old | {"generation": old["generation"] + 10}})
+        monkeypatch.setattr(store_module, "MAP", renamed)
+        monkeypatch.setattr(codec, "MAP", renamed)
+        assert store.load().generation == ONE.generation + 10
+        assert store.file.read_bytes() == before
+        store.save(TWO)
+        copy = tmp_path / "gns" / "map.json.schema1"
+        assert copy.read_bytes() == before
+        assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+        assert b'"schema": 2' in store.file.read_bytes()
 
 
 def test_a_full_disk_keeps_the_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
