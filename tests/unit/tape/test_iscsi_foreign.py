@@ -12,10 +12,13 @@ from libiscsi import LIBRARY, LibiscsiTransport
 from tape_support import CAPACITY, CHANGER, DRIVE, loaded, spec
 
 from tape import errors
+from tape.commands import REPORT_LUNS
 from tape.drive import Drive
 from tape.iscsi import IscsiServer, ModelUnits
 from tape.model import LibraryModel
+from tape.sense import Sense, SenseKey
 from tape.testing import CHANGER_CHECKS, DRIVE_CHECKS, Check, check_end_of_tape
+from tape.transport import ScsiStatus
 
 CHANGER_LUN = 3
 TOOL_SECONDS = 30
@@ -114,6 +117,24 @@ def test_a_restarted_target_serves_the_same_cartridges(tmp_path: Path) -> None:
                 assert drive.read(4) == b"kept"
         server.stop()
         library.close()
+
+
+@needs_library
+@pytest.mark.parametrize("lun", [1, CHANGER_LUN])
+def test_every_unit_lists_all_units(server: IscsiServer, lun: int) -> None:
+    """REPORT LUNS is answered behind each LUN; in a guest QEMU is in the way (docs/vm-lab.md)."""
+    with session(server, lun) as transport:
+        for report, listed in ((0x00, [1, 2, 3]), (0x01, []), (0x02, [1, 2, 3])):
+            cdb = REPORT_LUNS.cdb(select_report=report, allocation_length=64)
+            done = transport.execute(cdb, data_in_length=64)
+            assert done.status == ScsiStatus.GOOD
+            assert int.from_bytes(done.data[:4], "big") == 8 * len(listed)
+            assert [done.data[8 + 8 * index + 1] for index in range(len(listed))] == listed
+        # Administrative units are of conglomerates (SPC-5): there are none here.
+        for report in (0x10, 0x11, 0x12):
+            cdb = REPORT_LUNS.cdb(select_report=report, allocation_length=64)
+            sense = Sense.parse(transport.execute(cdb, data_in_length=64).sense)
+            assert (sense.key, sense.code) == (SenseKey.ILLEGAL_REQUEST, (0x24, 0x00))
 
 
 @needs_tools
