@@ -152,6 +152,15 @@ def test_exec_ends_what_takes_too_long(provider: ProcessProvider) -> None:
     assert time.monotonic() - begin < 20
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT as at a terminal: a shell starts what is in the background with SIGINT ignored, for good."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("is_sigterm", [False, True])
 def test_an_interruption_leaves_a_command_the_time_to_abort(
     provider: ProcessProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_sigterm: bool
