@@ -18,8 +18,10 @@ from harness.commands.down import down
 from harness.commands.exec import execute
 from harness.commands.history import history
 from harness.commands.info import info
+from harness.commands.inventory import inventory
 from harness.commands.lease import lease
 from harness.commands.nightly import nightly
+from harness.commands.playbook import playbook
 from harness.commands.run import run
 from harness.commands.scenarios import scenarios
 from harness.commands.shell import shell
@@ -86,5 +88,7 @@ for command in (
     clean,
     lease,
     checkpoint,
+    inventory,
+    playbook,
 ):
     lab.add_command(command)

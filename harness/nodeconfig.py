@@ -7,7 +7,7 @@ commented.  Here it is only written, from the topology.
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Protocol
 
 from harness import secretstore
 from harness.errors import UsageError
@@ -34,12 +34,28 @@ MIB = 1024 * 1024
 Table = dict[str, Any]
 
 
-def files(provider: Provider, node: Node) -> list[NodeFile]:
+class Site(Protocol):
+    """What configurations are made of: a site, or the machines that an inventory is for."""
+
+    topology: Topology
+    lab: LabState
+
+    def paths(self, node: Node) -> NodePaths:
+        """Where things lie on this node."""
+
+    def data_root(self, node: Node) -> str:
+        """Parent of the node's local roots."""
+
+    def ndmp_reachable_at(self, node: Node) -> tuple[str, int]:
+        """Where the DMA reaches this node's NDMP service."""
+
+
+def files(site: Site, node: Node) -> list[NodeFile]:
     """Return all configuration files of a node."""
     if node.roles == (CLIENT,):
         return []
-    topology, lab, paths = provider.topology, provider.lab, provider.paths(node)
-    text = to_toml(_config(provider, node))
+    topology, lab, paths = site.topology, site.lab, site.paths(node)
+    text = to_toml(_config(site, node))
     made = [NodeFile(paths.config, text.encode())]
     secret = secretstore.password(lab)
     if node.has(FILE_SERVER) or node.has(MEDIA_SERVER):
@@ -57,17 +73,17 @@ def catalogue(paths: NodePaths) -> str:
     return f"{paths.state}/catalogue.sqlite"
 
 
-def local_root(provider: Provider, path: str) -> str:
+def local_root(site: Site, path: str) -> str:
     """Return the local root of a junction, which only its owner and the harness know."""
-    junction = next(item for item in provider.topology.gns if item.path == path)
-    return f"{provider.data_root(provider.topology.node(junction.owner))}/{junction.dir}"
+    junction = next(item for item in site.topology.gns if item.path == path)
+    return f"{site.data_root(site.topology.node(junction.owner))}/{junction.dir}"
 
 
-def gns_map(provider: Provider) -> list[dict[str, str]]:
+def gns_map(site: Site) -> list[dict[str, str]]:
     """Return the map as `spanreel gns add --file` reads it."""
     return [
-        {"path": item.path, "owner": item.owner, "local": local_root(provider, item.path)}
-        for item in provider.topology.gns
+        {"path": item.path, "owner": item.owner, "local": local_root(site, item.path)}
+        for item in site.topology.gns
     ]
 
 
@@ -87,9 +103,9 @@ def _tls(topology: Topology, lab: LabState, node: Node, paths: NodePaths) -> lis
     ]
 
 
-def _config(provider: Provider, node: Node) -> Table:
+def _config(site: Site, node: Node) -> Table:
     """Everything in one node's file."""
-    topology, paths = provider.topology, provider.paths(node)
+    topology, paths = site.topology, site.paths(node)
     config: Table = {
         "schema": 1,
         "node": {
@@ -112,7 +128,7 @@ def _config(provider: Provider, node: Node) -> Table:
         mine = [library for library in topology.libraries if library.node == node.name]
         config["media_server"] = {"libraries": [_library(library, paths) for library in mine]}
     if node.has(BACKUP_SERVER):
-        config["backup_server"] = _backup_server(provider, paths, 0)
+        config["backup_server"] = _backup_server(site, paths, 0)
     return config
 
 
@@ -128,10 +144,10 @@ def use_library(provider: Provider, node: Node, index: int) -> str:
     return path
 
 
-def _with_library(provider: Provider, node: Node, index: int) -> tuple[str, bytes]:
-    paths = provider.paths(node)
-    config = _config(provider, node)
-    config["backup_server"] = _backup_server(provider, paths, index)
+def _with_library(site: Site, node: Node, index: int) -> tuple[str, bytes]:
+    paths = site.paths(node)
+    config = _config(site, node)
+    config["backup_server"] = _backup_server(site, paths, index)
     config["backup_server"]["catalogue"] = f"{paths.state}/catalogue-{index}.sqlite"
     return f"{paths.config.removesuffix('.toml')}-{index}.toml", to_toml(config).encode()
 
@@ -175,9 +191,9 @@ def _library(library: Library, paths: NodePaths) -> Table:
     return table
 
 
-def _backup_server(provider: Provider, paths: NodePaths, index: int) -> Table:
+def _backup_server(site: Site, paths: NodePaths, index: int) -> Table:
     """The section [backup_server]: one library, and every NDMP server there is."""
-    topology = provider.topology
+    topology = site.topology
     if len(topology.libraries) <= index:
         raise UsageError(f"{topology.file}: libraries: {index + 1} are needed")
     library = topology.libraries[index]
@@ -190,16 +206,16 @@ def _backup_server(provider: Provider, paths: NodePaths, index: int) -> Table:
         "writable": list(library.writable),
         "record_size": RECORD_SIZE,
         "servers": [
-            _server(provider, node, paths)
+            _server(site, node, paths)
             for node in topology.nodes
             if node.has(FILE_SERVER) or node.has(MEDIA_SERVER)
         ],
     }
 
 
-def _server(provider: Provider, node: Node, paths: NodePaths) -> Table:
+def _server(site: Site, node: Node, paths: NodePaths) -> Table:
     """One table of [[backup_server.servers]]."""
-    address, port = provider.ndmp_reachable_at(node)
+    address, port = site.ndmp_reachable_at(node)
     return {
         "name": node.name,
         "address": address,

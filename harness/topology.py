@@ -27,6 +27,12 @@ SERVED_ROLES = frozenset({FILE_SERVER, CONNECTION_SERVER, MEDIA_SERVER})
 # The library model in the media server's process, and as an iSCSI target on the host.
 PROCESS_MODEL = "model"
 MODEL_TARGET = "iscsi-model"
+# Drives and changers of the media server's own, by its kernel's sg driver.
+HARDWARE = "sg"
+
+# What a virtual machine boots: Debian as its installer leaves it, instead of the appliance image.
+PLAIN = "debian"
+APPLIANCE = "appliance"
 
 # A library of another make, as an iSCSI target on the host.
 TGT = "tgt"
@@ -126,6 +132,7 @@ class Node:
     memory_mib: int = 512
     cpus: int = 1
     disks: tuple[Disk, ...] = ()
+    image: str = APPLIANCE
     ssh: Ssh = field(default_factory=Ssh)
     console: ConsoleSpec | None = None
     power: Power | None = None
@@ -269,7 +276,7 @@ def _build(data: dict[str, Any], path: Path) -> Topology:
 
 def _node(item: dict[str, Any]) -> Node:
     """One node."""
-    rest = {key: item[key] for key in ("memory_mib", "cpus") if key in item}
+    rest = {key: item[key] for key in ("memory_mib", "cpus", "image") if key in item}
     return Node(
         name=item["name"],
         roles=tuple(item["roles"]),
@@ -340,6 +347,9 @@ def _check_nodes(topology: Topology, network: ipaddress.IPv4Network, document: D
     _check_unique([node.name for node in topology.nodes], "nodes", "name", document)
     _check_unique([node.address for node in topology.nodes], "nodes", "address", document)
     for index, node in enumerate(topology.nodes):
+        if node.image == PLAIN and topology.provider != "libvirt":
+            message = f"{PLAIN} is for the provider libvirt; this lab's is {topology.provider}"
+            raise document.error(["nodes", index, "image"], message)
         where: list[str | int] = ["nodes", index, "address"]
         try:
             inside = ipaddress.IPv4Address(node.address) in network

@@ -15,13 +15,17 @@ from pathlib import Path
 from harness.errors import InfrastructureError
 from harness.image.cache import Cache
 from harness.image.kernel import find_kernel, make_initrd, module_files, unpack_kernel
-from harness.image.recipe import Project, Recipe, image_key, load_recipe, role_packages
+from harness.image.recipe import Project, Recipe, image_key, load_recipe, plain_key, role_packages
+from harness.image.repository import write_index
 from harness.image.sources import acquire_options, apt_sources
 
 Progress = Callable[[str], None]
 
 # How much of a failed tool's output an error quotes; the rest is in the log it names.
 _QUOTED_LINES = 5
+
+# Kind of cache entries.
+_PLAIN = "debian"
 
 # What must not be baked in: every machine gets its own from the configuration disk.
 _PER_MACHINE = ("etc/hostname", "etc/resolv.conf", "var/lib/dbus/machine-id", "var/lib/systemd/random-seed")
@@ -47,6 +51,35 @@ def ensure_image(project: Project, cache: Cache, progress: Progress) -> Image:
     key = _key(project, sources)
     builder = _Builder(project, recipe, sources, cache.root / "log", progress)
     return _image(recipe, key, cache.entry("image", key, builder.build))
+
+
+@dataclass(frozen=True)
+class Plain:
+    """Debian without anything of ours, and the packages that our roles need, as an apt repository."""
+
+    image: Image
+    repository: Path
+
+
+def ensure_plain(project: Project, cache: Cache, progress: Progress) -> Plain:
+    """Plain Debian, from the cache or built now."""
+    recipe, sources, key = _plain(project)
+    builder = _Builder(project, recipe, sources, cache.root / "log", progress)
+    folder = cache.entry(_PLAIN, key, builder.build)
+    return Plain(_image(recipe, key, folder), folder / "repository")
+
+
+def built_plain(project: Project, cache: Cache) -> Plain | None:
+    """Plain Debian if it is in the cache."""
+    recipe, _, key = _plain(project)
+    folder = cache.find(_PLAIN, key)
+    return None if folder is None else Plain(_image(recipe, key, folder), folder / "repository")
+
+
+def _plain(project: Project) -> tuple[Recipe, dict[str, str], str]:
+    recipe = load_recipe(project.plain_recipe)
+    sources = apt_sources(recipe.release)
+    return recipe, sources, plain_key(project, json.dumps(sources, sort_keys=True).encode())
 
 
 def built_image(project: Project, cache: Cache) -> Image | None:
@@ -140,6 +173,9 @@ class _Builder:
         self._bootstrap(folder, root)
         self._progress("trimming the boot")
         self._trim(root)
+        if not self._recipe.provisioned:
+            self._forget_sources(root)
+            write_index(folder / "repository")
         self._progress("making kernel, initrd and disk")
         release, bzimage = find_kernel(root)
         (folder / "vmlinux").write_bytes(unpack_kernel(bzimage.read_bytes()))
@@ -160,7 +196,9 @@ class _Builder:
         for name, text in self._sources.items():
             (folder / name).write_text(text)
             files.append(str(folder / name))
-        packages = sorted({*recipe.packages, recipe.kernel_package, *role_packages(self._project.ansible)})
+        ours = role_packages(self._project.ansible)
+        packages = sorted({*recipe.packages, recipe.kernel_package, *(ours if recipe.provisioned else ())})
+        hook = self._ansible_command() if recipe.provisioned else self._download_command(folder, ours)
         command = [
             "mmdebstrap",
             "--mode=root",
@@ -170,7 +208,7 @@ class _Builder:
             # The initrd is our own; initramfs-tools would spend ten seconds on another.
             '--essential-hook=mkdir -p "$1/etc/initramfs-tools"',
             '--essential-hook=echo update_initramfs=no >"$1/etc/initramfs-tools/update-initramfs.conf"',
-            f"--customize-hook={self._ansible_command()}",
+            f"--customize-hook={hook}",
             *(f"--aptopt={line}" for line in acquire_options()),
             *(f"--dpkgopt=path-exclude={path}" for path in recipe.exclude_paths),
             "--dpkgopt=force-confold",
@@ -183,7 +221,7 @@ class _Builder:
         run_logged(
             command,
             log,
-            "building the appliance image with mmdebstrap",
+            "building the image with mmdebstrap",
             self._narrate,
             env={"INITRD": "No", "DEBIAN_FRONTEND": "noninteractive"},
         )
@@ -201,6 +239,16 @@ class _Builder:
         command = 'ansible-playbook -c community.general.chroot -i "$1,"'
         return f"env LC_ALL=C.UTF-8 {environment} {command} {playbook}"
 
+    @staticmethod
+    def _download_command(folder: Path, packages: list[str]) -> str:
+        """A shell line that fetches packages, and all they need beyond the tree, without installing any."""
+        repository = shlex.quote(str(folder / "repository"))
+        files = '"$1"/var/cache/apt/archives/*.deb'
+        return (
+            f'rm -f {files} && chroot "$1" apt-get install --yes --no-install-recommends '
+            f"--download-only {shlex.join(packages)} && mkdir {repository} && mv {files} {repository}"
+        )
+
     def _narrate(self, line: str) -> None:
         """Pass on what a person waiting wants to read: mmdebstrap's steps and ansible's task names."""
         if line.startswith("I: "):
@@ -208,8 +256,18 @@ class _Builder:
         elif line.startswith("TASK ["):
             self._progress("ansible: " + line.removeprefix("TASK [").split("]")[0])
 
+    @staticmethod
+    def _forget_sources(root: Path) -> None:
+        """Remove where this host gets its packages from: whoever boots the image has sources of its own."""
+        for place in ("sources.list.d", "apt.conf.d"):
+            for path in (root / "etc/apt" / place).glob("*"):
+                if place == "sources.list.d" or path.name.startswith("99mmdebstrap"):
+                    path.unlink()
+        (root / "etc/apt/sources.list").unlink(missing_ok=True)
+
     def _trim(self, root: Path) -> None:
-        shutil.copytree(self._project.overlay, root, dirs_exist_ok=True)
+        if self._recipe.provisioned:
+            shutil.copytree(self._project.overlay, root, dirs_exist_ok=True)
         units = root / "etc/systemd/system"
         for unit in self._recipe.masked_units:
             path = units / unit

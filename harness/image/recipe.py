@@ -24,6 +24,8 @@ class Recipe(BaseModel):
     release: str
     variant: str
     size_gib: int = Field(gt=0, le=64)
+    # Whether the roles are in it; without, their packages lie beside it, for a machine that has no network.
+    provisioned: bool = True
     kernel_package: str
     packages: tuple[str, ...]
     exclude_paths: tuple[str, ...] = ()
@@ -44,6 +46,11 @@ class Project:
     def recipe(self) -> Path:
         """The declarative recipe."""
         return self.root / "vm-images" / "recipe.yaml"
+
+    @property
+    def plain_recipe(self) -> Path:
+        """The recipe of plain Debian, which `site.yml` makes a node of."""
+        return self.root / "vm-images" / "debian.yaml"
 
     @property
     def initrd_script(self) -> Path:
@@ -83,24 +90,37 @@ def load_recipe(path: Path) -> Recipe:
         raise InfrastructureError(f"{path}: {field}: {first['msg']}") from error
 
 
+def image_roles(ansible: Path) -> list[str]:
+    """The roles that the image is provisioned with, as `image.yml` lists them."""
+    (play,) = yaml.safe_load((ansible / "image.yml").read_text())
+    return [str(role) for role in play["roles"]]
+
+
 def role_packages(ansible: Path) -> list[str]:
-    """The packages that the roles declare, so that mmdebstrap can install them in one go.
+    """The packages that the image's roles declare, so that mmdebstrap can install them in one go.
 
     Every variable called `*_packages` in a role's defaults counts.
     """
     packages: set[str] = set()
-    for defaults in sorted(ansible.glob("roles/*/defaults/main.yml")):
-        values = yaml.safe_load(defaults.read_text()) or {}
+    for role in image_roles(ansible):
+        values = yaml.safe_load((ansible / "roles" / role / "defaults/main.yml").read_text()) or {}
         for name, value in values.items():
             if name.endswith("_packages"):
                 packages.update(value)
     return sorted(packages)
 
 
+def plain_key(project: Project, sources: bytes) -> str:
+    """The identity of plain Debian: the roles count by their packages only."""
+    packages = "\n".join(role_packages(project.ansible)).encode()
+    parts = [("builder", BUILDER_VERSION.encode()), ("sources", sources), ("packages", packages)]
+    return key_of(parts + tree_parts(project.root, "vm-images/debian.yaml", "vm-images/initrd.sh"))
+
+
 def image_key(project: Project, sources: bytes) -> str:
     """The image's identity: the same key means the same image."""
     parts = [("builder", BUILDER_VERSION.encode()), ("sources", sources)]
-    parts += tree_parts(
-        project.root, "vm-images/recipe.yaml", "vm-images/initrd.sh", "vm-images/files", "ansible"
-    )
-    return key_of(parts)
+    roles = [f"ansible/roles/{role}" for role in image_roles(project.ansible)]
+    ansible = ["ansible/image.yml", "ansible/ansible.cfg", *roles]
+    ours = ["vm-images/recipe.yaml", "vm-images/initrd.sh", "vm-images/files"]
+    return key_of(parts + tree_parts(project.root, *ours, *ansible))

@@ -70,6 +70,19 @@ def write_secret(path: Path, content: bytes) -> None:
         out.write(content)
 
 
+# A plain machine has sshd as Debian configures it, but for what the harness does with it: many channels at
+# once, and nobody who waits for a name server.
+_PLAIN_SSHD = b"MaxSessions 100\nMaxStartups 100\nUseDNS no\n"
+
+
+def plain_files(apt_source: bytes) -> dict[str, ConfigFile]:
+    """What a plain machine has besides, as an installer would have asked for it: where packages come from."""
+    return {
+        "/etc/apt/sources.list.d/lab.list": ConfigFile(apt_source),
+        "/etc/ssh/sshd_config.d/lab.conf": ConfigFile(_PLAIN_SSHD),
+    }
+
+
 def machine_files(
     topology: Topology,
     lab: str,

@@ -14,18 +14,27 @@ from pathlib import Path
 
 from harness import console, drives, netns
 from harness.copying import used
+from harness.deployment import playbook
 from harness.errors import InfrastructureError
 from harness.events import Events
 from harness.faults.link import Bad
-from harness.image.build import Image, built_image, ensure_image, repair_dev_null
+from harness.image.build import Image, built_image, built_plain, ensure_image, ensure_plain, repair_dev_null
 from harness.image.cache import Cache
 from harness.image.product import Product, ensure_product, product_disk, product_key
 from harness.image.recipe import checkout
 from harness.lab import LabState
+from harness.providers import installed
 from harness.providers.base import NodeFile, NodePaths
-from harness.providers.libvirt import harm, machines, preflight, roles
+from harness.providers.libvirt import harm, machines, packages, preflight, roles
 from harness.providers.libvirt.daemon import LibvirtDaemon, quiet_errors
-from harness.providers.libvirt.disks import config_archive, data_disk, machine_files, overlay, write_secret
+from harness.providers.libvirt.disks import (
+    config_archive,
+    data_disk,
+    machine_files,
+    overlay,
+    plain_files,
+    write_secret,
+)
 from harness.providers.libvirt.domain import Disk, Machine
 from harness.providers.libvirt.identity import ensure_key
 from harness.providers.libvirt.iscsimodel import ModelDaemon, ModelTarget
@@ -37,9 +46,17 @@ from harness.providers.libvirt.tgt import TapeDaemon, Target
 from harness.providers.libvirt.tsc import tsc_khz
 from harness.providers.remote import RemoteProvider
 from harness.ssh import Ssh
-from harness.topology import FILE_SERVER, MEDIA_SERVER, MODEL_TARGET, Library, Node, Topology
+from harness.topology import (
+    APPLIANCE,
+    FILE_SERVER,
+    MEDIA_SERVER,
+    MODEL_TARGET,
+    PLAIN,
+    Library,
+    Node,
+    Topology,
+)
 
-SCRATCH_MOUNT = "/var/tmp/scratch"  # noqa: S108 - on a machine of the lab
 # A process that was told to end and has not is killed after this.
 _STOP_SECONDS = 10.0
 
@@ -57,6 +74,8 @@ class LibvirtProvider(RemoteProvider):
         # Set when one machine failed: the others need not be waited for.
         self._cancelled = threading.Event()
         self._console_offsets: dict[str, int] = {}
+        # Packages for plain machines, where there are such.
+        self._repository: Path | None = None
         quiet_errors()
 
     # --- life -----------------------------------------------------------------------------------
@@ -81,8 +100,9 @@ class LibvirtProvider(RemoteProvider):
         self._in_parallel(self._bring_up, self.topology.nodes)
 
     def install(self, node: Node, files: Sequence[NodeFile]) -> None:
-        """Write configuration files over SSH."""
-        roles.install(self.ssh[node.name], files)
+        """Write configuration files over SSH; those of a plain machine came with its deployment."""
+        if node.image != PLAIN:
+            roles.install(self.ssh[node.name], files)
 
     def start(self, node: Node) -> None:
         """(Re)start the node's role units."""
@@ -127,6 +147,9 @@ class LibvirtProvider(RemoteProvider):
         image, key = built_image(checkout(), self._cache), product_key(checkout())
         disks = () if image is None else (image.disk, image.kernel, image.initrd)
         product = product_disk(key, self._cache)
+        if PLAIN in {node.image for node in self.topology.nodes}:
+            plain = built_plain(checkout(), self._cache)
+            disks = () if plain is None else (*disks, plain.image.disk)
         return {
             "image": identity(*disks),
             "product": f"{key} {identity(product)}",
@@ -212,7 +235,7 @@ class LibvirtProvider(RemoteProvider):
             return
         self._console_offsets = machines.console_sizes(self.consoles())
         self._make([node], with_disks=False)
-        self._bring_up(node)
+        self._bring_up(node, deploy=False)
         self.start(node)
 
     @contextlib.contextmanager
@@ -240,19 +263,7 @@ class LibvirtProvider(RemoteProvider):
 
     def paths(self, node: Node) -> NodePaths:
         """Where the appliance image keeps things."""
-        mounts = [disk.mount for disk in node.disks]
-        data = mounts[0] if node.has(FILE_SERVER) and mounts else "/data"
-        return NodePaths(
-            config="/etc/spanreel/spanreel.toml",
-            accounts="/etc/spanreel/accounts.toml",
-            password="/etc/spanreel/ndmp.password",  # noqa: S106 - a path
-            tls="/etc/spanreel/tls",
-            state="/var/lib/spanreel",
-            data=f"{data}/local-{self.lab.token}",
-            exports="/srv/gns" if node.has(FILE_SERVER) else "",
-            library="",
-            scratch=SCRATCH_MOUNT if SCRATCH_MOUNT in mounts else "/var/tmp/spanreel-scratch",  # noqa: S108
-        )
+        return installed.paths(node, self.lab.token)
 
     def consoles(self) -> Mapping[str, Path]:
         """Recordings of the serial consoles."""
@@ -315,8 +326,7 @@ class LibvirtProvider(RemoteProvider):
     def _make(self, nodes: Sequence[Node], *, with_disks: bool = True) -> None:
         """Build what is missing and switch machines on, with new disks or with those they have."""
         with self.events.stepping("", "image") as progress:
-            image = ensure_image(checkout(), self._cache, progress)
-            progress(image.key)
+            images = self._images(progress)
         with self.events.stepping("", "product") as progress:
             product = ensure_product(checkout(), self._cache, progress)
             progress(product.version)
@@ -326,8 +336,17 @@ class LibvirtProvider(RemoteProvider):
             self._daemon.start()
         if with_disks:
             for node in nodes:
-                self._make_disks(node, image)
-        self._power_on(nodes, image, product)
+                self._make_disks(node, images[node.image])
+        self._power_on(nodes, images, product)
+
+    def _images(self, progress: Callable[[str], None]) -> dict[str, Image]:
+        """What the machines boot, by the topology's word for it."""
+        images = {APPLIANCE: ensure_image(checkout(), self._cache, progress)}
+        if PLAIN in {node.image for node in self.topology.nodes}:
+            plain = ensure_plain(checkout(), self._cache, progress)
+            images[PLAIN], self._repository = plain.image, plain.repository
+        progress(", ".join(image.key for image in images.values()))
+        return images
 
     def _make_network(self) -> None:
         self._names.runtime.mkdir(parents=True, exist_ok=True)
@@ -339,7 +358,7 @@ class LibvirtProvider(RemoteProvider):
             self._tape.start(targets)
         self._models.start(self._model_targets())
 
-    def _power_on(self, nodes: Sequence[Node], image: Image, product: Product) -> None:
+    def _power_on(self, nodes: Sequence[Node], images: Mapping[str, Image], product: Product) -> None:
         """Make all machines paused, record their consoles, then let them go together."""
         ssh = self.ssh  # makes the keys, once, before several threads want them
         assert len(ssh) == len(self.topology.nodes)
@@ -347,13 +366,16 @@ class LibvirtProvider(RemoteProvider):
         detail = "KVM" if kvm else "emulated processors"
         with self.events.stepping("", "power on", detail), self._daemon.connected() as connection:
             machines.ensure_network(connection, self._names.host_address())
+            if self._repository is not None:
+                log = self._names.logs / "packages.log"
+                packages.serve(self._names.netns, self._names.host_address(), self._repository, log)
             names = [self._names.domain(node) for node in nodes]
             # One that stands still was left so by an `up` that was interrupted; its console is not recorded.
             machines.destroy(connection, names)
             recordings: dict[str, Path] = {}
 
             def create(node: Node) -> None:
-                machine = self._machine(node, image, product, kvm=kvm)
+                machine = self._machine(node, images[node.image], product, kvm=kvm)
                 recordings[machines.create_paused(connection, machine)] = self._names.console_log(node)
 
             self._in_parallel(create, nodes)
@@ -368,6 +390,8 @@ class LibvirtProvider(RemoteProvider):
         files = machine_files(
             self.topology, self.lab.name, node.name, node.disks, key.read_bytes(), public, client
         )
+        if node.image == PLAIN:
+            files |= plain_files(packages.apt_source(self._names.host_address()))
         write_secret(folder / "config.tar", config_archive(files))
         for disk in node.disks:
             data_disk(disk, folder / f"{disk.name}.img")
@@ -377,9 +401,10 @@ class LibvirtProvider(RemoteProvider):
         disks = [
             Disk("root", folder / "root.qcow2", "qcow2"),
             Disk("config", folder / "config.tar", readonly=True),
-            Disk("product", product.disk, readonly=True),
-            *(Disk(disk.name, folder / f"{disk.name}.img") for disk in node.disks),
         ]
+        if node.image != PLAIN:
+            disks.append(Disk("product", product.disk, readonly=True))
+        disks += [Disk(disk.name, folder / f"{disk.name}.img") for disk in node.disks]
         arguments = [*image.kernel_arguments, *([] if kvm else self._emulation_arguments(image))]
         arguments += [f"spanreel.address={node.address}/24", f"systemd.hostname={node.name}"]
         here: list[Target | ModelTarget] = [*self._targets(), *self._model_targets()]
@@ -402,15 +427,21 @@ class LibvirtProvider(RemoteProvider):
         khz = tsc_khz()
         return [*image.emulation_arguments, *([f"tsc_early_khz={khz}"] if khz else [])]
 
-    def _bring_up(self, node: Node) -> None:
-        """Wait for one machine, and make it what `up` promises."""
+    def _bring_up(self, node: Node, *, deploy: bool = True) -> None:
+        """Wait for one machine, and make it what `up` promises; one that has its disks was deployed."""
         ssh = self.ssh[node.name]
         with self.events.stepping(node.name, "boot") as progress:
             self._wait_for_ssh(node, progress)
             progress("SSH answers")
+        if node.image == PLAIN and deploy:
+            self._deploy(node)
         folders = [self.paths(node).scratch]
         if node.has(FILE_SERVER):
             folders += [f"{self.paths(node).data}/{part.dir}" for part in self.topology.junctions(node.name)]
+        if node.image == PLAIN:
+            # Its own deployment mounts disks, if it has any.
+            ssh.run(["mkdir", "-p", "--", *folders])
+            return
         with self.events.stepping(node.name, "disks", ", ".join(disk.filesystem for disk in node.disks)):
             roles.wait_for_disks(ssh, folders)
 
@@ -419,6 +450,16 @@ class LibvirtProvider(RemoteProvider):
         offset = self._console_offsets.get(node.name, log.stat().st_size)
         is_running = lambda: self.alive()[node.name]  # noqa: E731
         machines.wait_for_ssh(ssh, log, offset, is_running, self._cancelled.is_set, progress)
+
+    def _deploy(self, node: Node) -> None:
+        """Make a node of a plain machine, as an operator would: by `site.yml`, over SSH."""
+        product = ensure_product(checkout(), self._cache, lambda _: None)
+        folder = playbook.prepare(self.topology, self.lab, product)
+        command = self.host_argv(playbook.argv(folder, "site.yml", "--limit", node.name))
+        log = self._names.logs / f"ansible-{node.name}.log"
+        with self.events.stepping(node.name, "deploy") as progress:
+            changed = playbook.run(command, log, f"{node.name}: site.yml", progress)
+            progress(f"{changed[node.name]} changes")
 
     # --- and removing them ----------------------------------------------------------------------
 

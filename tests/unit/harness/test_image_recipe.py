@@ -30,16 +30,19 @@ def test_role_packages_are_those_of_all_roles():
 
 
 def test_image_key_changes_with_sources_and_roles(tmp_path):
-    """Image key changes with sources and roles."""
+    """Image key changes with sources and the roles that are in it, and not with other playbooks."""
     project = Project(tmp_path)
-    project.ansible.mkdir()
+    (project.ansible / "roles/one").mkdir(parents=True)
+    (project.ansible / "image.yml").write_text("- {hosts: all, roles: [one]}\n")
     project.overlay.mkdir(parents=True)
     project.recipe.write_text("x")
     project.initrd_script.write_text("x")
     first = image_key(project, b"sources")
     assert image_key(project, b"sources") == first
     assert image_key(project, b"other") != first
-    (project.ansible / "role.yml").write_text("x")
+    (project.ansible / "site.yml").write_text("x")
+    assert image_key(project, b"sources") == first
+    (project.ansible / "roles/one/role.yml").write_text("x")
     assert image_key(project, b"sources") != first
 
 

@@ -1,0 +1,1 @@
+"""Deploying a topology's nodes by ansible: the inventory, and running playbooks."""

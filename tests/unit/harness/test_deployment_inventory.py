@@ -1,0 +1,160 @@
+"""Inventories: what ansible is told of a topology, and what stays secret."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from harness import lab as labs
+from harness import secretstore
+from harness import topology as topologies
+from harness.deployment import bundle, inventory
+from harness.deployment.site import InstalledSite
+from harness.errors import TopologyError, UsageError
+
+
+def make_site(tmp_path: Path, text: str) -> InstalledSite:
+    """Make the machines of a topology's text."""
+    file = tmp_path / "topology.yaml"
+    file.write_text(text)
+    topology = topologies.read(file)
+    lab = labs.create(topology.name, topology)
+    return InstalledSite(lab.topology(), lab)
+
+
+def shipped(name: str) -> str:
+    """Return the text of a shipped topology."""
+    return topologies.find(name).read_text()
+
+
+@pytest.fixture(autouse=True)
+def _no_certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labs of the test's own, and certificates that cost nothing."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    made = secretstore.NodeCertificate(b"ca", b"certificate", b"private")
+    monkeypatch.setattr(secretstore, "make_certificates", lambda *_: None)
+    monkeypatch.setattr(secretstore, "certificate", lambda *_: made)
+
+
+def written(site: InstalledSite, folder: Path) -> dict[str, Any]:
+    """Write the folder, and return what hosts.yml says."""
+    inventory.write(site, folder, {"spanreel_version": "1"})
+    found: dict[str, Any] = yaml.safe_load((folder / "hosts.yml").read_text())["all"]
+    return found
+
+
+def test_groups_are_the_roles_and_what_tape_there_is(tmp_path: Path) -> None:
+    """Each role is a group; a media server with hardware is in `tape` besides."""
+    text = shipped("machines-example").replace("~/.ssh/known_hosts", "/nowhere")
+    groups = inventory.groups(make_site(tmp_path, text))
+    assert groups == {
+        "file_server": ["fs1", "fs2"],
+        "connection_server": ["conn1"],
+        "media_server": ["media1"],
+        "backup_server": ["backup1"],
+        "client": ["backup1"],
+        "tape": ["media1"],
+    }
+
+
+def test_secrets_are_in_files_of_their_own_and_nowhere_else(tmp_path: Path) -> None:
+    """Passwords and keys are in secrets/, of mode 0600; neither hosts.yml nor files/ hold one."""
+    site = make_site(tmp_path, shipped("vms"))
+    folder = tmp_path / "out"
+    written(site, folder)
+    password = secretstore.password(site.lab).encode()
+    assert (folder.stat().st_mode & 0o777) == 0o700
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    for path in files:
+        secret = password in path.read_bytes() or path.read_bytes() == b"private"
+        assert secret == path.is_relative_to(folder / "secrets"), path
+        if secret:
+            assert path.stat().st_mode & 0o777 == 0o600
+    assert len([path for path in files if path.is_relative_to(folder / "secrets")]) == 7
+
+
+def test_every_file_that_is_named_is_there(tmp_path: Path) -> None:
+    """What hosts.yml lists for a machine lies in the folder, and goes to the product's own places."""
+    folder = tmp_path / "out"
+    found = written(make_site(tmp_path, shipped("vms")), folder)
+    for host in found["hosts"].values():
+        for item in host["spanreel_files"] + host["spanreel_secrets"]:
+            assert (folder / item["src"]).is_file()
+            assert item["dest"].startswith("/etc/spanreel/")
+    keys = {line.split()[0] for line in (folder / "known_hosts").read_text().splitlines()}
+    assert keys == {host["ansible_host"] for host in found["hosts"].values()}
+
+
+def test_local_paths_are_told_to_their_owner_and_the_maps_writer(tmp_path: Path) -> None:
+    """Only file servers have folders, only the writer has the junctions."""
+    hosts = written(make_site(tmp_path, shipped("vms")), tmp_path / "out")["hosts"]
+    assert [name for name, host in hosts.items() if "spanreel_junctions" in host] == ["fs1"]
+    assert [name for name, host in hosts.items() if "spanreel_folders" in host] == ["fs1", "fs2"]
+
+
+def test_what_ansible_vault_encrypted_is_left_alone(tmp_path: Path) -> None:
+    """A second inventory keeps encrypted secrets and says which; others are written anew."""
+    site = make_site(tmp_path, shipped("vms"))
+    folder = tmp_path / "out"
+    written(site, folder)
+    vaulted = folder / "secrets/backup1/etc/spanreel/ndmp.password"
+    vaulted.write_bytes(inventory.VAULT_MARK + b"1.1;AES256\n6162\n")
+    plain = folder / "secrets/fs1/etc/spanreel/accounts.toml"
+    plain.write_bytes(b"other")
+    assert inventory.write(site, folder, {}) == [vaulted]
+    assert vaulted.read_bytes().startswith(inventory.VAULT_MARK)
+    assert plain.read_bytes() != b"other"
+
+
+def test_plain_machines_get_the_product_and_those_of_the_image_have_it(tmp_path: Path) -> None:
+    """The image has the product on a disk; a plain machine is brought it."""
+    text = shipped("vms").replace(
+        "roles: [connection-server]", "roles: [connection-server]\n    image: debian"
+    )
+    hosts = written(make_site(tmp_path, text), tmp_path / "out")["hosts"]
+    assert [name for name, host in hosts.items() if host.get("spanreel_product") != ""] == ["conn1"]
+
+
+def test_processes_and_shared_machines_are_refused(tmp_path: Path) -> None:
+    """There is nothing to deploy for processes, and no unit for two daemons on one port."""
+    with pytest.raises(UsageError, match="processes of this host"):
+        make_site(tmp_path, shipped("process"))
+    text = shipped("vms").replace("roles: [media-server]", "roles: [media-server, file-server]")
+    with pytest.raises(UsageError, match="media1: media-server and file-server"):
+        make_site(tmp_path, text)
+
+
+def test_plain_debian_is_of_the_vm_lab(tmp_path: Path) -> None:
+    """Processes boot nothing: the error says which provider has such machines."""
+    file = tmp_path / "topology.yaml"
+    role = "roles: [connection-server]"
+    text = shipped("process")
+    assert role in text
+    file.write_text(text.replace(role, f"{role}, image: debian"))
+    with pytest.raises(TopologyError, match="debian is for the provider libvirt"):
+        topologies.read(file)
+
+
+def test_a_bundle_that_is_none_is_refused(tmp_path: Path) -> None:
+    """A packed product begins with its version's folder; anything else is named."""
+    bad = tmp_path / "bad.tar"
+    bad.write_bytes(b"no tar")
+    with pytest.raises(UsageError, match="no packed product"):
+        bundle.given(bad)
+    with tarfile.open(bad, "w") as archive:
+        archive.addfile(tarfile.TarInfo("file"), io.BytesIO())
+    with pytest.raises(UsageError, match="folder of its version"):
+        bundle.given(bad)
+    with tarfile.open(bad, "w") as archive:
+        info = tarfile.TarInfo("1.2.3")
+        info.type = tarfile.DIRTYPE
+        archive.addfile(info)
+    assert bundle.given(bad).version == "1.2.3"
+    variables = bundle.place(bundle.given(bad), tmp_path / "out")
+    assert (tmp_path / "out/product/spanreel-1.2.3.tar.gz").read_bytes() == bad.read_bytes()
+    assert variables["spanreel_version"] == "1.2.3"
