@@ -15,7 +15,16 @@ from pathlib import Path
 from harness.errors import InfrastructureError
 from harness.image.cache import Cache
 from harness.image.kernel import find_kernel, make_initrd, module_files, unpack_kernel
-from harness.image.recipe import Project, Recipe, image_key, load_recipe, plain_key, role_packages
+from harness.image.recipe import (
+    Project,
+    Recipe,
+    all_roles,
+    image_key,
+    image_roles,
+    load_recipe,
+    plain_key,
+    role_packages,
+)
 from harness.image.repository import write_index
 from harness.image.sources import acquire_options, apt_sources
 
@@ -196,15 +205,19 @@ class _Builder:
         for name, text in self._sources.items():
             (folder / name).write_text(text)
             files.append(str(folder / name))
-        ours = role_packages(self._project.ansible)
-        packages = sorted({*recipe.packages, recipe.kernel_package, *(ours if recipe.provisioned else ())})
-        hook = self._ansible_command() if recipe.provisioned else self._download_command(folder, ours)
+        ansible = self._project.ansible
+        packages = {*recipe.packages, recipe.kernel_package}
+        if recipe.provisioned:
+            packages.update(role_packages(ansible, image_roles(ansible)))
+            hook = self._ansible_command()
+        else:
+            hook = self._download_command(folder, role_packages(ansible, all_roles(ansible)))
         command = [
             "mmdebstrap",
             "--mode=root",
             f"--variant={recipe.variant}",
             "--skip=cleanup/apt/lists",
-            f"--include={','.join(packages)}",
+            f"--include={','.join(sorted(packages))}",
             # The initrd is our own; initramfs-tools would spend ten seconds on another.
             '--essential-hook=mkdir -p "$1/etc/initramfs-tools"',
             '--essential-hook=echo update_initramfs=no >"$1/etc/initramfs-tools/update-initramfs.conf"',

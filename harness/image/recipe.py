@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,13 +97,18 @@ def image_roles(ansible: Path) -> list[str]:
     return [str(role) for role in play["roles"]]
 
 
-def role_packages(ansible: Path) -> list[str]:
-    """The packages that the image's roles declare, so that mmdebstrap can install them in one go.
+def all_roles(ansible: Path) -> list[str]:
+    """The names of all roles there are."""
+    return sorted(path.name for path in (ansible / "roles").iterdir())
+
+
+def role_packages(ansible: Path, roles: Iterable[str]) -> list[str]:
+    """The packages that roles declare, so that mmdebstrap can install or fetch them in one go.
 
     Every variable called `*_packages` in a role's defaults counts.
     """
     packages: set[str] = set()
-    for role in image_roles(ansible):
+    for role in roles:
         values = yaml.safe_load((ansible / "roles" / role / "defaults/main.yml").read_text()) or {}
         for name, value in values.items():
             if name.endswith("_packages"):
@@ -112,7 +118,7 @@ def role_packages(ansible: Path) -> list[str]:
 
 def plain_key(project: Project, sources: bytes) -> str:
     """The identity of plain Debian: the roles count by their packages only."""
-    packages = "\n".join(role_packages(project.ansible)).encode()
+    packages = "\n".join(role_packages(project.ansible, all_roles(project.ansible))).encode()
     parts = [("builder", BUILDER_VERSION.encode()), ("sources", sources), ("packages", packages)]
     return key_of(parts + tree_parts(project.root, "vm-images/debian.yaml", "vm-images/initrd.sh"))
 

@@ -43,8 +43,8 @@ MIB = 1024 * 1024
 DISK_COPIES = 8
 # An interpreter with the product's modules takes about 40 MiB; streams have buffers.
 MEMORY_PER_NODE_MIB = 80
-# Importing everything on a busy two-core machine takes seconds, not tens of them.
-READY_SECONDS = 30.0
+# Importing everything takes seconds, or tens of them if emulated.  One that ended is seen at once.
+READY_SECONDS = 120.0
 POLL_SECONDS = 0.02
 # What a command interrupted by Ctrl-C is given to abort its job, which takes 10 s at most.
 INTERRUPTED_SECONDS = 30.0

@@ -4,7 +4,15 @@ import tomllib
 import pytest
 
 from harness.errors import InfrastructureError
-from harness.image.recipe import Project, checkout, image_key, load_recipe, role_packages
+from harness.image.recipe import (
+    Project,
+    all_roles,
+    checkout,
+    image_key,
+    image_roles,
+    load_recipe,
+    role_packages,
+)
 
 
 def test_shipped_recipe_is_valid_and_masks_units_only_once():
@@ -22,9 +30,11 @@ def test_unknown_keys_are_refused_by_name(tmp_path):
         load_recipe(file)
 
 
-def test_role_packages_are_those_of_all_roles():
-    """Role packages are those of all roles."""
-    packages = role_packages(checkout().ansible)
+def test_packages_are_those_of_the_roles_asked_for():
+    """The image gets what its roles declare; plain Debian has those of all roles beside it."""
+    ansible = checkout().ansible
+    packages = role_packages(ansible, image_roles(ansible))
+    assert set(packages) < set(role_packages(ansible, all_roles(ansible)))
     assert {"openssh-server", "nfs-kernel-server", "sg3-utils"} <= set(packages)
     assert packages == sorted(set(packages))
 
