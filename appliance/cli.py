@@ -53,6 +53,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "gns": Command("appliance.commands.gns:gns", "Look at and change the global name space."),
     "jobs": Command("appliance.commands.jobs:jobs", "List backup jobs."),
     "ls": Command("appliance.commands.ls:ls", "List what a backup holds."),
+    "pause": Command("appliance.commands.pause:pause", "Let no job begin for a while."),
     "restore": Command("appliance.commands.restore:restore", "Restore global paths from tape."),
     "session": Command("appliance.commands.session:session", "List and end a node's control sessions."),
     "serve": Command("appliance.commands.serve:serve", "Run one or more roles in the foreground."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from appliance.backupserver import process
@@ -73,6 +74,32 @@ class Leases:
         """Give all of them back."""
         for resource in sorted(self._held):
             self.release(resource)
+
+
+def take_all(catalogue: Catalogue, resources: Sequence[str], holder: str, until: float) -> list[Lease]:
+    """Take all of them until a time, for no process; none if some are held: those are returned."""
+    with catalogue.transaction() as connection:
+        there = held(catalogue)
+        if others := [there[resource] for resource in resources if resource in there]:
+            return others
+        now, process_ = time.time(), process.until(until)
+        connection.executemany(
+            "INSERT OR REPLACE INTO lease VALUES (?, ?, ?, ?)",
+            [(resource, holder, process_, now) for resource in resources],
+        )
+    return []
+
+
+def release_timed(catalogue: Catalogue) -> int:
+    """Give back all that are held for a time; return how many."""
+    with catalogue.transaction() as connection:
+        timed = [
+            (lease.resource, lease.process)
+            for lease in held(catalogue).values()
+            if process.is_timed(lease.process)
+        ]
+        connection.executemany("DELETE FROM lease WHERE resource = ? AND process = ?", timed)
+    return len(timed)
 
 
 def held(catalogue: Catalogue) -> dict[str, Lease]:

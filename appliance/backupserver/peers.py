@@ -71,37 +71,39 @@ def reading(context: Context, what: str) -> Iterator[Leases]:
 
 @contextmanager
 def open_media(context: Context, leases: Leases) -> Iterator[MediaPeers]:
-    """Log in at the media server, then wait for a drive.
+    """Wait for a drive, then log in at the media server: who waits has no part in any node.
 
     Raises InfrastructureError, ConfigurationError or JobError.
     """
-    with _media(context, leases, Events()) as peers:
+    serial = take_drive(leases, context.config.section(BackupServer).drives, context.screen)
+    with _media(context, leases, Events(), serial) as peers:
         yield peers
 
 
 @contextmanager
 def open_peers(context: Context, entry: str, leases: Leases) -> Iterator[Peers]:
-    """Log in everywhere, then wait for a drive.
+    """Wait for a drive, then log in everywhere: a job that waits does not mind that a node is upgraded.
 
     Raises InfrastructureError, ConfigurationError or JobError.
     """
-    server = context.config.section(BackupServer).server(entry)
+    settings = context.config.section(BackupServer)
+    server = settings.server(entry)
     events = Events()
+    serial = take_drive(leases, settings.drives, context.screen)
     with (
         connect(server, context.config.node.address, events.on_post) as data,
-        _media(context, leases, events) as media,
+        _media(context, leases, events, serial) as media,
     ):
         yield Peers(media.mover, events, media.shelf, data)
 
 
 @contextmanager
-def _media(context: Context, leases: Leases, events: Events) -> Iterator[MediaPeers]:
+def _media(context: Context, leases: Leases, events: Events, serial: str) -> Iterator[MediaPeers]:
     settings = context.config.section(BackupServer)
     source = context.config.node.address
     with ExitStack() as stack:
         mover = stack.enter_context(connect(settings.server(settings.media), source, events.on_post))
         robot = stack.enter_context(connect(settings.server(settings.media), source))
-        serial = take_drive(leases, settings.drives, context.screen)
         library = Library(robot, settings.device(settings.changer), settings.drives)
         shelf = Shelf(settings, context.catalogue, leases, library, mover, serial, context.screen.note)
         stack.callback(shelf.close_quietly)

@@ -84,7 +84,9 @@ def host_vars(site: InstalledSite, node: Node, reached: Access, files: Iterable[
 def groups(site: InstalledSite) -> dict[str, list[str]]:
     """Return the names of each group's machines: one group a role, and one of real tape libraries."""
     found: dict[str, list[str]] = {}
-    for node in site.topology.nodes:
+    writer = site.topology.only(FILE_SERVER)
+    # The map's writer is the last of the file servers: upgrade.yml goes by this order.
+    for node in sorted(site.topology.nodes, key=lambda node: node == writer):
         for role in node.roles:
             found.setdefault(role.replace("-", "_"), []).append(node.name)
     for library in site.topology.libraries:

@@ -44,6 +44,7 @@ class Moving:
 
     def __init__(self) -> None:
         self.moved = 4711
+        self.now = "active"
         self.closed = threading.Event()
         self.hang = threading.Event()
         self.hang.set()
@@ -52,7 +53,7 @@ class Moving:
         return {m.DataAbortRequest: lambda _: m.DataAbortReply()}
 
     def status(self) -> dict[str, dict[str, object]]:
-        return {"data": {"state": "active", "job": "J1", "bytes": self.moved, "moved": self.moved}}
+        return {"data": {"state": self.now, "job": "J1", "bytes": self.moved, "moved": self.moved}}
 
     def close(self) -> None:
         assert self.hang.wait(WAIT_S)
@@ -280,3 +281,20 @@ def test_an_address_in_use_is_told(node: Node, metrics: str) -> None:
     """Two processes of one node need two ports; the error names the key."""
     with pytest.raises(InfrastructureError, match=r"metrics cannot listen on .* needs a port of its own"):
         MetricsServer(metrics, node.sessions)
+
+
+def test_waiting_ends_when_no_session_has_work(
+    node: Node, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session without work is not waited for; one with work is named, and is the error after --minutes."""
+    with connected(node):
+        (live,) = node.sessions.all()
+        assert node.run("wait", "--minutes", "0") == 1
+        wanted = f"still takes part in a job after 0 minutes: session {live.id} of "
+        assert wanted in capsys.readouterr().err
+        idle = lambda _: setattr(node.service, "now", "idle")  # noqa: E731
+        monkeypatch.setattr("appliance.commands.session.time.sleep", idle)
+        assert node.run("wait") == 0
+        out = capsys.readouterr()
+        assert "data active 4711 bytes of J1" in out.err
+        assert out.out.endswith("this node takes part in no job\n")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+import subprocess
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from harness import topology as topologies
 from harness.deployment import bundle, inventory
 from harness.deployment.site import InstalledSite
 from harness.errors import TopologyError, UsageError
+from harness.image.recipe import checkout
+from tests.unit.test_ansible import environment as clean_environment
 
 
 def make_site(tmp_path: Path, text: str) -> InstalledSite:
@@ -49,11 +53,11 @@ def written(site: InstalledSite, folder: Path) -> dict[str, Any]:
 
 
 def test_groups_are_the_roles_and_what_tape_there_is(tmp_path: Path) -> None:
-    """Each role is a group; a media server with hardware is in `tape` besides."""
+    """Each role is a group; one with hardware is in `tape`; the map's writer is last."""
     text = shipped("machines-example").replace("~/.ssh/known_hosts", "/nowhere")
     groups = inventory.groups(make_site(tmp_path, text))
     assert groups == {
-        "file_server": ["fs1", "fs2"],
+        "file_server": ["fs2", "fs1"],
         "connection_server": ["conn1"],
         "media_server": ["media1"],
         "backup_server": ["backup1"],
@@ -88,6 +92,18 @@ def test_every_file_that_is_named_is_there(tmp_path: Path) -> None:
             assert item["dest"].startswith("/etc/spanreel/")
     keys = {line.split()[0] for line in (folder / "known_hosts").read_text().splitlines()}
     assert keys == {host["ansible_host"] for host in found["hosts"].values()}
+
+
+def test_upgrades_begin_at_readers_of_the_map_and_end_at_the_catalogue(tmp_path: Path) -> None:
+    """Ansible takes the hosts of upgrade.yml in the order that the playbook explains."""
+    written(make_site(tmp_path, shipped("vms")), tmp_path / "out")
+    (upgrade,) = yaml.safe_load((checkout().ansible / "upgrade.yml").read_text())
+    play = {key: upgrade[key] for key in ("hosts", "serial")} | {"gather_facts": False}
+    play["tasks"] = [{"ansible.builtin.debug": {"msg": "turn of {{ inventory_hostname }}"}}]
+    (tmp_path / "order.yml").write_text(yaml.safe_dump([play]))
+    command = ["ansible-playbook", "-i", str(tmp_path / "out/hosts.yml"), str(tmp_path / "order.yml")]
+    done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, check=True)
+    assert re.findall(r"turn of (\w+)", done.stdout) == ["fs2", "fs1", "conn1", "media1", "backup1"]
 
 
 def test_local_paths_are_told_to_their_owner_and_the_maps_writer(tmp_path: Path) -> None:
