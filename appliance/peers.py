@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from appliance import tls
+from appliance.agreement import agree
 from appliance.config import Cluster, NodeConfig
 from appliance.errors import SpanreelError
 from appliance.ndmp import extension as x
@@ -61,7 +62,8 @@ class Peers:
     ) -> Client:
         """A session to `node`; no step of connecting, and no reply, is awaited longer than `patience`.
 
-        Raises ConnectionLostError: the node is unknown, unreachable, or somebody else answers.
+        Raises ConnectionLostError: the node is unknown, unreachable, more than one release apart, or somebody
+        else answers.
         """
         address = self._addresses.get(node)
         if address is None:
@@ -80,6 +82,7 @@ class Peers:
         )
         with closing_on_error(client):
             client.open()
+            agree(client, node)
         return client
 
 

@@ -183,8 +183,15 @@ def parse_comment(records: dict[bytes, bytes], offset: int) -> Comment | None:
         return None
     if not isinstance(document, dict) or document.get("format") != _PRODUCT:
         return None
-    if document.get("version") != FORMAT_VERSION:
-        raise DamagedArchiveError(f"format version {document.get('version')!r} is not known here", offset)
+    version = document.get("version")
+    if version != FORMAT_VERSION:
+        what = f"format version {version!r} is not known here"
+        if isinstance(version, int) and version > FORMAT_VERSION:
+            what = (
+                f"a newer Spanreel wrote this image, in format {version}, and this one knows {FORMAT_VERSION}"
+            )
+            what += "; restore with the newer one, or with GNU tar"
+        raise DamagedArchiveError(what, offset)
     sound = text[-_SUM_BYTES:] == _sum_line(text[:-_SUM_BYTES])
     return Comment(document, rest[:-_SUM_BYTES], sound)
 

@@ -103,7 +103,9 @@ class BaseState:
             raise StateError(f"the state of a backup cannot be read: {why(error)}") from error
         if version != BASE_VERSION:
             self._connection.close()
-            raise StateError(f"the state of a backup has version {version}, not {BASE_VERSION}")
+            raise StateError(
+                f"the state of a backup has schema {version}; this Spanreel knows {BASE_VERSION}"
+            )
 
     def close(self) -> None:
         """Close the file."""

@@ -105,7 +105,9 @@ def _document(magic: str, record: bytes) -> dict[str, Any]:
         raise ForeignRecordError("data that is not ours")
     version = document.pop("version", None)
     if version != VERSION:
-        raise ForeignRecordError(f"a label or header of version {version}; this Spanreel knows {VERSION}")
+        raise ForeignRecordError(
+            f"a label or header of version {version}, by a newer Spanreel; this one knows {VERSION}"
+        )
     return document
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 
 from appliance import tls
+from appliance.agreement import offer
 from appliance.config import Cluster, ConnectionServer, NodeConfig
 from appliance.connection.channel import Channels
 from appliance.connection.channel_service import ChannelService
@@ -51,6 +52,7 @@ class ConnectionServerRole:
         identity = accept_peer(stream, FILE_SERVER)
         session.node = identity.node
         host = self._config.node.address
+        session.add(offer())
         session.add(ChannelService(session, self._channels, host, session.log, self._rules))
         session.add(
             FeedService(session, self._channels, host, self._feed_tls, session.log, self._rules.ports)

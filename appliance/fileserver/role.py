@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import structlog
 
 from appliance import tls
+from appliance.agreement import offer
 from appliance.config import Cluster, FileServer, Ndmp, NodeConfig
 from appliance.dmaport import DmaPort, DmaRole, Shared
 from appliance.errors import SpanreelError
@@ -151,6 +152,7 @@ class FileServerRole:
         identity = accept_peer(stream, FILE_SERVER)
         session.node = identity.node
         node, policy = self._config.node.name, self._config.section(FileServer).snapshots
+        session.add(offer())
         session.add(
             OwnerService(
                 session,

@@ -18,6 +18,8 @@ import sys
 import time
 from typing import Any
 
+# The form of the file, which harnesses of several releases share; one without a number is of the first.
+SCHEMA = 1
 # Harnesses ask every few seconds; one that was killed holds nobody up for long.
 WAITER_SECONDS = 60
 
@@ -31,6 +33,11 @@ def read(path: str) -> Record:
             kept = json.load(file)
     except FileNotFoundError:
         kept = {"lease": None, "waiting": []}
+    if kept.get("schema", SCHEMA) > SCHEMA:
+        raise SystemExit(
+            f"{path}: a newer Spanreel keeps this lease: it has schema {kept['schema']}, and this one knows "
+            f"up to {SCHEMA}; use the newer one on this harness host, too"
+        )
     now = time.time()
     lease = kept["lease"]
     if lease is not None and lease["expires"] <= now:
@@ -43,7 +50,7 @@ def write(path: str, kept: Record) -> None:
     """Replace the file in one step, and have it on disk."""
     partial = path + ".partial"
     with open(partial, "w", encoding="utf-8") as file:
-        json.dump(kept, file, indent=1)
+        json.dump({"schema": SCHEMA, **kept}, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)

@@ -6,10 +6,11 @@ checks here.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from harness import lab as labs
@@ -18,10 +19,12 @@ from harness.job.record import Run
 from harness.known_issues import MAIN_JOB
 from harness.report.data import commit
 
-SCHEMA_VERSION = 1
 # Two runs that end together wait for each other, for milliseconds.
 BUSY_SECONDS = 30.0
-SCHEMA = """
+# By number, what makes it out of the number before; the first makes an empty file's tables.  It is done as in
+# the product's own stores (docs/upgrade.md), whose code the harness does not import.
+STEPS = {
+    1: """
 CREATE TABLE run (
     id INTEGER PRIMARY KEY, started REAL NOT NULL, seconds REAL NOT NULL, topology TEXT NOT NULL,
     lab TEXT NOT NULL, seed INTEGER NOT NULL, revision TEXT NOT NULL, exit_code INTEGER NOT NULL,
@@ -37,7 +40,8 @@ CREATE TABLE phase (
     run INTEGER NOT NULL REFERENCES run, name TEXT NOT NULL, seconds REAL NOT NULL, bytes INTEGER NOT NULL
 );
 CREATE INDEX phase_by_run ON phase (run);
-"""
+""",
+}
 
 
 def path() -> Path:
@@ -62,15 +66,33 @@ def opened() -> Iterator[sqlite3.Connection]:
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
+    """Make the tables, or bring those of an earlier release up to date; one transaction with what follows."""
+    newest = max(STEPS)
     connection.execute("BEGIN IMMEDIATE")
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > SCHEMA_VERSION:
-        hint = "use the release that wrote it"
-        raise InfrastructureError(f"{path()} is of a newer release (schema {version})", hint=hint)
-    if version == 0:
-        for statement in filter(str.strip, SCHEMA.split(";")):
+    (number,) = connection.execute("PRAGMA user_version").fetchone()
+    if number > newest:
+        raise InfrastructureError(
+            f"{path()}: a newer Spanreel wrote this history: it has schema {number}, and this one knows "
+            f"up to {newest}; nothing was changed",
+            hint="use the newer one, or move the file away to begin anew",
+        )
+    if 0 < number < newest:
+        _keep_copy(path(), path().with_name(f"{path().name}.schema{number}"))
+    for step in range(number + 1, newest + 1):
+        for statement in filter(str.strip, STEPS[step].split(";")):
             connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.execute(f"PRAGMA user_version = {step}")
+
+
+def _keep_copy(source: Path, target: Path) -> None:
+    """Keep the history as it was, whole and on disk; the caller holds its write lock."""
+    unfinished = target.with_suffix(".new")
+    unfinished.unlink(missing_ok=True)
+    with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(unfinished)) as copy:
+        old.backup(copy)
+    with unfinished.open("rb") as file:
+        os.fsync(file.fileno())
+    unfinished.replace(target)
 
 
 def keep(run: Run, night: str = "") -> int:

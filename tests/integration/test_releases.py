@@ -44,10 +44,10 @@ def lab(tmp_path: Path, stores: Stores) -> Iterator[Lab]:
 
 def forget(lab: Lab) -> Path:
     """Remove the lab's catalogue; return where it was."""
-    (found,) = lab.node_folder("backup1").rglob("catalogue.sqlite")
-    for each in found.parent.glob("catalogue.sqlite*"):
+    folder = lab.node_folder("backup1") / "state"
+    for each in folder.glob("catalogue.sqlite*"):
         each.unlink()
-    return found
+    return folder / "catalogue.sqlite"
 
 
 def test_a_release_restores(lab: Lab, stores: Stores) -> None:

@@ -259,3 +259,22 @@ def test_by_hand(harnesses: tuple[Shared, Shared], tmp_path: Path, monkeypatch: 
     assert json.loads(run("two", "list", "--json")[2:])[0]["lease"]["reason"] == "cleaning"
     assert "C1 is free" in run("two", "release", "--force")
     assert "nobody holds it" in run("one", "release")
+
+
+def test_a_lease_of_a_newer_harness_is_left_alone(tmp_path: Path) -> None:
+    """A harness host that was not upgraded does not read more, or less, into the file than it knows."""
+    path = tmp_path / "LIB1.json"
+    script.write(str(path), {"lease": None, "waiting": []})
+    assert script.read(str(path)) == {"lease": None, "waiting": []}
+    path.write_text(path.read_text().replace('"schema": 1', '"schema": 2'))
+    before = path.read_bytes()
+    with pytest.raises(SystemExit, match=r"LIB1.json: a newer Spanreel.*schema 2.*up to 1"):
+        script.main({"folder": str(tmp_path), "action": "list"})
+    assert path.read_bytes() == before
+
+
+def test_a_lease_of_before_there_were_numbers_is_read(tmp_path: Path) -> None:
+    """A file that the harness of an earlier day wrote has no number."""
+    path = tmp_path / "LIB1.json"
+    path.write_text('{"lease": null, "waiting": []}')
+    assert script.read(str(path)) == {"lease": None, "waiting": []}
