@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -68,19 +69,27 @@ def restart(lab: Lab, name: str, code: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert f"PYTHONPATH={code}".encode() in Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
 
 
-def spanreel(lab: Lab, node: str, *words: str | bytes) -> None:
-    """Run a command on a node, which must end well."""
+def spanreel(lab: Lab, node: str, *words: str | bytes) -> str:
+    """Run a command on a node, which must end well; return what it printed."""
     done = lab.on(node, *words)
     assert done.code == 0, done.out + done.err
+    return done.out
+
+
+def files_of_backup(lab: Lab, *words: str) -> int:
+    """Save the tree; return how many files were saved."""
+    files = json.loads(spanreel(lab, "backup1", "backup", TOP, *words, "--json"))["files"]
+    assert isinstance(files, int)
+    return files
 
 
 def backup_and_restore(lab: Lab, entry: str) -> None:
     """Save the tree through a file server, restore it elsewhere through it, and compare."""
     parts = site.parts(lab)
-    saved = {path: local for path, local in parts.items() if not path.startswith(RESTORED)}
+    saved = {path: local for path, local in parts.items() if path.startswith(TOP)}
     target = {path: local for path, local in parts.items() if path.startswith(RESTORED)}
-    spanreel(lab, "backup1", "backup", TOP, "--entry", entry)
-    spanreel(lab, "backup1", "backup", TOP, "--entry", entry, "--incremental")
+    assert files_of_backup(lab, "--entry", entry) == len(site.describe(saved))
+    files_of_backup(lab, "--entry", entry, "--incremental")
     spanreel(lab, "backup1", "restore", "latest", TOP, "--to", RESTORED, "--entry", entry)
     found = site.describe(target)
     found.pop(RESTORED)
@@ -105,4 +114,6 @@ def test_a_node_of_the_release_before(
     spanreel(lab, "fs2", "gns", "add", "/more", "--owner", "fs2", "--local", str(more))
     restart(lab, node, ROOT, monkeypatch)
     spanreel(lab, "fs2", "gns", "resolve", "/more/file")
+    # What the release before knows as a base is one to this release.
+    assert files_of_backup(lab, "--incremental") < files_of_backup(lab, "--level", "0")
     backup_and_restore(lab, "fs1")
