@@ -35,14 +35,14 @@ class Lab:
     state: Path
     code: Path = ROOT
 
-    def spanreel(self, *args: str | bytes, timeout: float, typed: str = "") -> Finished:
-        """Run `spanreel` with standard input `typed`; a hang is cut off after `timeout` seconds."""
+    def spanreel(self, *args: str | bytes, timeout: float, stdin: bytes = b"") -> Finished:
+        """Run `spanreel` with this standard input; a hang is cut off after `timeout` seconds."""
         command: list[str | bytes] = [sys.executable, "-m", "appliance.cli", *args]
         run = subprocess.run(
             command,
             cwd=self.code,
             env=self._environment(),
-            input=typed.encode(),
+            input=stdin,
             capture_output=True,
             timeout=timeout,
             check=False,
@@ -63,11 +63,10 @@ class Lab:
         code = {"PYTHONPATH": str(self.code)}
         return {**os.environ, **code, "XDG_STATE_HOME": str(self.state), "NO_COLOR": "1"}
 
-    def lab(self, verb: str, *args: str | bytes, timeout: float = 300, typed: str = "") -> Finished:
+    def lab(self, verb: str, *args: str | bytes, timeout: float = 300, stdin: bytes = b"") -> Finished:
         """Run `spanreel lab VERB` on this lab."""
-        return self.spanreel(
-            "lab", verb, "--topology", self.topology, "--lab", self.name, *args, timeout=timeout, typed=typed
-        )
+        which = ("--topology", self.topology, "--lab", self.name)
+        return self.spanreel("lab", verb, *which, *args, timeout=timeout, stdin=stdin)
 
     def on(self, node: str, *command: str | bytes, timeout: float = 300) -> Finished:
         """Run `spanreel COMMAND` on a node."""

@@ -1,7 +1,8 @@
 """`make bench`: measure in one run, print tables, keep build/bench.json.
 
 Figures are what the process lab's servers do; the contest is the whole path beside tar and ndmjob, on the
-same trees.  A short run: `make bench BENCH="--only contest --trees empty,large --by tar,token"`.
+same trees; tape is the way to the library model without a guest, guest the way to drives in one, beside dd.
+A short run: `make bench BENCH="--only contest --trees empty,large --by tar,token"`.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.bench import figures, history, ratios, replies, sessions, tape
+from tests.bench import figures, guest, history, ratios, replies, sessions, tape
 from tests.bench.contestants import CONTESTANTS, contest
 from tests.bench.dma import Dma
 from tests.bench.meters import Run
 from tests.bench.trees import all_trees
 from tests.labrun import ROOT, Lab
 
+PARTS = ("figures", "tape", "contest", "guest")
 OUTPUT = ROOT / "build" / "bench.json"
 MEMORY = Path("/dev/shm")
 
@@ -37,20 +39,39 @@ def main() -> None:
     kept: dict[str, object] = {}
     with tempfile.TemporaryDirectory(prefix="spanreel-bench-", dir=place) as folder:
         if asked.only in (None, "figures"):
-            found = in_lab(Path(folder))
-            kept["figures"] = figures.plain(found)
+            kept["figures"] = shown(in_lab(Path(folder)))
+        if asked.only in (None, "tape"):
+            kept["tape"] = shown(tape.run(Path(folder)))
         if asked.only in (None, "contest"):
             kept["contest"] = ratios.rows(contested(asked, Path(folder)))
+        keep(kept)
+        # Last: where there can be no guest, all else is kept.
+        if asked.only in (None, "guest"):
+            try:
+                kept["guest"] = shown(guest.run(Path(folder), asked.repeat))
+            except guest.GuestError as error:
+                sys.exit(f"the comparison in a guest failed: {error}")
+            keep(kept)
+    sys.stdout.write(f"kept in {OUTPUT.relative_to(ROOT)}\n")
+
+
+def keep(kept: dict[str, object]) -> None:
+    """Write what is known so far."""
     OUTPUT.parent.mkdir(exist_ok=True)
     OUTPUT.write_text(json.dumps(kept, indent=1) + "\n")
-    sys.stdout.write(f"kept in {OUTPUT.relative_to(ROOT)}\n")
+
+
+def shown(found: list[figures.Figure]) -> list[dict[str, object]]:
+    """Print figures, and return them for machines."""
+    sys.stdout.write(figures.table(found) + "\n")
+    return figures.plain(found)
 
 
 def arguments() -> argparse.Namespace:
     """What was asked for."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     trees = [tree.name for tree in all_trees(0)]
-    parser.add_argument("--only", choices=["figures", "contest"], help="leave the other half out")
+    parser.add_argument("--only", choices=PARTS, help="leave the others out")
     parser.add_argument("--trees", default=",".join(trees), help="of these: %(default)s")
     parser.add_argument("--by", default=",".join(CONTESTANTS), help="contestants, of these: %(default)s")
     parser.add_argument("--tiny", type=int, default=TINY_FILES, help="files of the tree tiny (%(default)s)")
@@ -84,8 +105,6 @@ def in_lab(folder: Path) -> list[figures.Figure]:
         found = measure(lab)
     finally:
         lab.lab("down")
-    found += tape.run(folder)
-    sys.stdout.write(figures.table(found) + "\n")
     return found
 
 

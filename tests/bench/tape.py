@@ -4,30 +4,24 @@
     drive         SCSI commands to the model, one record each, in one process
     mover         a data connection on loopback through a media server of its own to the model, and back
 
-dd on the st driver needs SCSI devices, so a guest or real drives: docs/tape-libraries.md.
+dd on the st driver needs SCSI devices: `guest.py`.
 """
 
 from __future__ import annotations
 
-import socket
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
-from appliance.backupserver.library import Library
-from appliance.ndmp import dataconn
 from appliance.ndmp import messages as m
-from appliance.ndmp.client import Client
-from appliance.ndmp.enums import ALL_ONES, MoverMode, MtioOp, TapeOpenMode
+from appliance.ndmp.enums import MtioOp, TapeOpenMode
 from tape.changer import Changer
 from tape.drive import Drive
 from tape.elements import ElementKind
 from tape.model import LibraryModel, LibrarySpec
 from tests.bench.figures import Figure
-from tests.labrun import ROOT
+from tests.bench.serving import load, media_server, read_image, write_image
 
 RECORD = 256 << 10
 SIZE_MIB = 512
@@ -35,16 +29,7 @@ RECORDS = SIZE_MIB * (1 << 20) // RECORD
 WAIT_S = 300.0
 AIM = "faster than any drive"
 
-CONFIG = """
-schema = 1
-[node]
-name = "media1"
-address = "127.0.0.1"
-state = "{folder}"
-[ndmp]
-port = {port}
-accounts = "{folder}/accounts.toml"
-[media_server]
+LIBRARY = """
 [[media_server.libraries]]
 transport = "model"
 changer = "LIB1"
@@ -117,65 +102,13 @@ def _drive(folder: Path) -> dict[str, float]:
     return rates
 
 
-@contextmanager
-def _media_server(folder: Path) -> Iterator[Client]:
-    """A media server in a process of its own, and a session with it that has the cartridge in the drive."""
-    folder.mkdir()
-    (folder / "accounts.toml").write_text('dma = "secret"\n')
-    (folder / "accounts.toml").chmod(0o600)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    config = folder / "media.toml"
-    config.write_text(CONFIG.format(folder=folder, port=port, capacity=4 * SIZE_MIB << 20))
-    command = [sys.executable, "-m", "appliance.cli", "serve", "media-server", "--config", str(config)]
-    log = (folder / "log").open("w")
-    with log, subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True) as process:
-        assert process.stdout is not None
-        assert any(line.startswith("ready media-server ") for line in process.stdout)
-        with Client.connect(("127.0.0.1", port)) as client:
-            client.login("dma", "secret")
-            Library(client, b"changer:LIB1", ("DRV1",)).load("T1", "DRV1")
-            client.do(m.TapeOpenRequest(b"drive:DRV1", TapeOpenMode.RDWR))
-            yield client
-        process.terminate()
-
-
 def _mover(folder: Path) -> dict[str, float]:
-    with _media_server(folder) as client:
-        rates = {"write": _rate(lambda: _stream(client, MoverMode.READ, _send))}
+    table = LIBRARY.format(folder=folder, capacity=4 * SIZE_MIB << 20)
+    size = SIZE_MIB << 20
+    with media_server(folder, table) as client:
+        load(client, "LIB1", "T1", "DRV1")
+        client.do(m.TapeOpenRequest(b"drive:DRV1", TapeOpenMode.RDWR))
+        rates = {"write": _rate(lambda: write_image(client, RECORD, size))}
         client.do(m.TapeMtioRequest(MtioOp.REW, 1))
-        rates["read"] = _rate(lambda: _stream(client, MoverMode.WRITE, _receive))
+        rates["read"] = _rate(lambda: read_image(client, RECORD, size))
     return rates
-
-
-def _stream(client: Client, mode: MoverMode, move: Callable[[Client, socket.socket], None]) -> None:
-    """One image, until the mover has halted."""
-    client.do(m.MoverSetRecordSizeRequest(RECORD))
-    client.do(m.MoverSetWindowRequest(0, ALL_ONES))
-    reply = client.call(m.MoverListenRequest(mode), m.MoverListenReply)
-    with socket.create_connection(dataconn.endpoint_of(reply.connect_addr.tcp[0])) as connection:
-        move(client, connection)
-    while not isinstance(_next(client), m.NotifyMoverHaltedPost):
-        pass
-    client.do(m.MoverStopRequest())
-
-
-def _next(client: Client) -> object:
-    message = client.posts.get(timeout=WAIT_S)
-    assert message is not None, "the media server is gone"
-    return message.body()
-
-
-def _send(_client: Client, connection: socket.socket) -> None:
-    record = bytes(RECORD)
-    for _ in range(RECORDS):
-        connection.sendall(record)
-
-
-def _receive(client: Client, connection: socket.socket) -> None:
-    client.do(m.MoverReadRequest(0, SIZE_MIB << 20))
-    buffer, left = bytearray(RECORD), SIZE_MIB << 20
-    while left:
-        got = connection.recv_into(buffer)
-        assert got, "the image ended early"
-        left -= got

@@ -94,7 +94,7 @@ def test_two_harness_hosts_never_have_one_library(server: Sshd, tmp_path: Path) 
 
 def assert_a_shell_opens(lab: Lab) -> None:
     """`spanreel lab shell` is on the node, with its configuration; what it ends with is the exit code."""
-    shell = lab.lab("shell", "fs2", typed="spanreel gns ls\nexit 7\n")
+    shell = lab.lab("shell", "fs2", stdin=b"spanreel gns ls\nexit 7\n")
     assert shell.code == 7, shell.err
     assert "/projects/media" in shell.out
 
