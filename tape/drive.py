@@ -60,7 +60,7 @@ from tape.errors import (
 )
 from tape.fields import decode_fields
 from tape.sense import Sense, SenseKey, error_for
-from tape.transport import Completion, DataOut, ScsiStatus, Transport
+from tape.transport import Completion, DataOut, Running, ScsiStatus, Transport
 
 __all__ = ["BlockLimits", "Drive", "Position"]
 
@@ -132,6 +132,14 @@ class Drive(ScsiDevice):
         done = self.transport.execute_into(cdb, buffer, TRANSFER_TIMEOUT_S)
         return self._record_read(done, cdb, len(buffer))
 
+    def begin_read(self, lane: memoryview) -> Running:
+        """Begin what `read_into` does, into a buffer that the transport gave; `end_read` ends it."""
+        return self.transport.begin(self._read_cdb(len(lane)), lane, out=False, timeout_s=TRANSFER_TIMEOUT_S)
+
+    def end_read(self, running: Running) -> int:
+        """Wait for the end of a read that was begun; result and errors are those of `read_into`."""
+        return self._record_read(running.finish(), running.cdb, running.length)
+
     @staticmethod
     def _read_cdb(length: int) -> bytes:
         """Return a READ of one variable-length record, with SILI off so that its length is reported."""
@@ -182,11 +190,25 @@ class Drive(ScsiDevice):
             TapeMisuseError: the record is empty or longer than MAX_TRANSFER_6.
 
         """
-        length = len(record)
+        cdb = self._write_cdb(len(record))
+        done = self.transport.execute(cdb, data_out=record, timeout_s=TRANSFER_TIMEOUT_S)
+        return self._record_written(done, cdb, len(record))
+
+    def begin_write(self, lane: memoryview) -> Running:
+        """Begin what `write` does, from a buffer that the transport gave; `end_write` ends it."""
+        return self.transport.begin(self._write_cdb(len(lane)), lane, out=True, timeout_s=TRANSFER_TIMEOUT_S)
+
+    def end_write(self, running: Running) -> bool:
+        """Wait for the end of a write that was begun; result and errors are those of `write`."""
+        return self._record_written(running.finish(), running.cdb, running.length)
+
+    @staticmethod
+    def _write_cdb(length: int) -> bytes:
         if not 0 < length <= MAX_TRANSFER_6:
             raise TapeMisuseError(f"cannot write {length} bytes; 1 to {MAX_TRANSFER_6} are possible")
-        cdb = WRITE_6.cdb(transfer_length=length)
-        done = self.transport.execute(cdb, data_out=record, timeout_s=TRANSFER_TIMEOUT_S)
+        return WRITE_6.cdb(transfer_length=length)
+
+    def _record_written(self, done: Completion, cdb: bytes, length: int) -> bool:
         early_warning = self._written(done, cdb, length)
         self._advance_blocks(1)
         return early_warning

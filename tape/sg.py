@@ -6,27 +6,54 @@ factor of four; with the reserved buffer mapped (SG_FLAG_MMAP_IO) it is faster t
 
 A file descriptor has one reserved buffer, and the driver uses it for unmapped transfers too.  So that a
 TEST UNIT READY or INQUIRY never overwrites a record that waits in the caller's buffer, a transport has
-two lanes, each a descriptor with a buffer of its own:
+three lanes, each a descriptor with a buffer of its own:
 
-    shared lane    made by `buffer()`; the caller receives network data into it and writes from it
+    shared lanes   two, made by `buffer()`; the caller receives network data into one and writes from it
     staging lane   every other transfer, copied in or out (8 us for 256 KiB)
+
+A command of a shared lane can also be begun and finished later (write(2), poll(2) and read(2) on the node),
+while the caller fills the other lane.  One thread does both: no lock of the interpreter changes hands.
 """
 
 from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tape.errors import TapeMisuseError, TransportError
 from tape.sg_lane import MAX_SENSE, SgIoHeader, SgLane, SgSystem, judge_delivery
-from tape.transport import DEFAULT_TIMEOUT_S, Completion, DataOut, Transport
+from tape.transport import DEFAULT_TIMEOUT_S, Completion, DataOut, Running, Transport
 
 __all__ = ["SgTransport"]
 
 # Enough for every answer but records: most transports never grow their staging buffer.
 STAGING_BYTES = 64 * 1024
+
+
+class _Submitted(Running):
+    """A command that the driver has.
+
+    Args:
+        over: called when its end has been taken note of, whatever it was.
+
+    """
+
+    def __init__(
+        self, lane: SgLane, header: SgIoHeader, cdb: bytes, length: int, over: Callable[[], None]
+    ) -> None:
+        super().__init__(cdb, length)
+        self.descriptor = lane.descriptor
+        self._lane, self._header, self._over = lane, header, over
+
+    def finish(self) -> Completion:
+        """Wait for its end; see `Running.finish`."""
+        try:
+            self._lane.collect(self._header)
+            return _outcome(self._lane, self._header, self.cdb, None)
+        finally:
+            self._over()
 
 
 class SgTransport(Transport):
@@ -43,16 +70,18 @@ class SgTransport(Transport):
 
     """
 
+    overlaps = True
+
     def __init__(self, path: str, system: SgSystem | None = None) -> None:
         self.name = path
         self._system = system or SgSystem()
         self._busy = threading.Lock()
         self._staging = SgLane(path, self._system)
-        self._shared: SgLane | None = None
+        self._shared: dict[int, SgLane] = {}
         self._closed = False
 
-    def buffer(self, size: int) -> memoryview:
-        """Return the shared lane's mapped buffer, at least `size` bytes of it.
+    def buffer(self, size: int, lane: int = 0) -> memoryview:
+        """Return a shared lane's mapped buffer, at least `size` bytes of it.
 
         Data received into it goes out without a copy, as long as it starts at the buffer's beginning.
         Asking for more than before invalidates the buffer given earlier.
@@ -63,11 +92,12 @@ class SgTransport(Transport):
 
         """
         self._check_open()
-        if self._shared is None:
-            self._shared = SgLane(self.name, self._system)
-        if not self._shared.grow(size):
+        if lane not in self._shared:
+            self._shared[lane] = SgLane(self.name, self._system)
+        shared = self._shared[lane]
+        if not shared.grow(size):
             raise TransportError(f"the host adapter cannot carry {size} bytes at once", device=self.name)
-        return self._shared.view[:size]
+        return shared.view[:size]
 
     def execute(
         self,
@@ -81,9 +111,9 @@ class SgTransport(Transport):
         if len(data_out) and data_in_length:
             raise TapeMisuseError("a SCSI command carries data in one direction only")
         with self._turn():
-            if self._is_shared(data_out):
-                assert self._shared is not None
-                return self._deliver(self._shared, cdb, out=len(data_out), timeout_s=timeout_s)
+            shared = self._shared_lane(data_out)
+            if shared is not None:
+                return self._deliver(shared, cdb, out=len(data_out), timeout_s=timeout_s)
             length = max(len(data_out), data_in_length)
             if length and not self._staging.grow(max(length, STAGING_BYTES)):
                 return self._deliver_unmapped(cdb, data_out, data_in_length, timeout_s)
@@ -97,39 +127,61 @@ class SgTransport(Transport):
         self, cdb: bytes, buffer: memoryview, timeout_s: float = DEFAULT_TIMEOUT_S
     ) -> Completion:
         """Deliver one command that sends data; without a copy if `buffer` is ours."""
-        if not self._is_shared(buffer):
+        shared = self._shared_lane(buffer)
+        if shared is None:
             return super().execute_into(cdb, buffer, timeout_s)
         with self._turn():
-            assert self._shared is not None
-            return self._deliver(self._shared, cdb, into=len(buffer), timeout_s=timeout_s)
+            return self._deliver(shared, cdb, into=len(buffer), timeout_s=timeout_s)
+
+    def begin(
+        self, cdb: bytes, lane: memoryview, *, out: bool, timeout_s: float = DEFAULT_TIMEOUT_S
+    ) -> Running:
+        """Hand the command to the driver; see `Transport.begin`."""
+        shared = self._shared_lane(lane)
+        if shared is None:
+            return super().begin(cdb, lane, out=out, timeout_s=timeout_s)
+        self._take_turn()
+        length = len(lane)
+        try:
+            header = shared.header(
+                cdb, out=length if out else 0, into=0 if out else length, timeout_s=timeout_s, address=None
+            )
+            shared.submit(header)
+        except BaseException:
+            self._busy.release()
+            raise
+        return _Submitted(shared, header, cdb, length, self._busy.release)
 
     def close(self) -> None:
-        """Close both descriptors.  A buffer still held by the caller stays readable until released."""
+        """Close all descriptors.  A buffer still held by the caller stays readable until released."""
         self._closed = True
-        for lane in (self._staging, self._shared):
-            if lane is not None:
-                lane.close()
+        for lane in (self._staging, *self._shared.values()):
+            lane.close()
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """Keep a second thread out.  Letting it wait would hide the mistake until something deadlocks."""
-        self._check_open()
-        if not self._busy.acquire(blocking=False):
-            raise TapeMisuseError(f"two threads use {self.name} at once")
+        """Keep a second command out, as long as the block runs."""
+        self._take_turn()
         try:
             yield
         finally:
             self._busy.release()
 
+    def _take_turn(self) -> None:
+        """Keep a second command out.  Letting it wait would hide the mistake until something deadlocks."""
+        self._check_open()
+        if not self._busy.acquire(blocking=False):
+            raise TapeMisuseError(f"two threads use {self.name} at once, or one before a command has ended")
+
     def _check_open(self) -> None:
         if self._closed:
             raise TapeMisuseError(f"{self.name} is closed")
 
-    def _is_shared(self, data: DataOut) -> bool:
-        """Tell whether `data` is the beginning of the mapped buffer, where the driver will look for it."""
-        if self._shared is None or not isinstance(data, memoryview) or not data.nbytes:
-            return False
-        return self._shared.starts_with(data)
+    def _shared_lane(self, data: DataOut) -> SgLane | None:
+        """Return the lane whose mapped buffer begins with `data`, where the driver will look for it."""
+        if not isinstance(data, memoryview) or not data.nbytes:
+            return None
+        return next((lane for lane in self._shared.values() if lane.starts_with(data)), None)
 
     def _deliver(
         self,
@@ -159,9 +211,14 @@ class SgTransport(Transport):
     def _run(self, lane: SgLane, header: SgIoHeader, cdb: bytes, received: memoryview | None) -> Completion:
         """Run SG_IO and gather what came back; `received` is where to copy data from."""
         lane.run(header)
-        judge_delivery(header, self.name, cdb)
-        residual = max(0, min(header.resid, header.dxfer_len))
-        count = header.dxfer_len - residual
-        data = bytes(received[:count]) if received is not None else b""
-        sense = lane.sense[: min(header.sb_len_wr, MAX_SENSE)]
-        return Completion(header.status, data, sense, residual)
+        return _outcome(lane, header, cdb, received)
+
+
+def _outcome(lane: SgLane, header: SgIoHeader, cdb: bytes, received: memoryview | None) -> Completion:
+    """What became of a command that has ended.  Raises as `judge_delivery` does."""
+    judge_delivery(header, lane.path, cdb)
+    residual = max(0, min(header.resid, header.dxfer_len))
+    count = header.dxfer_len - residual
+    data = bytes(received[:count]) if received is not None else b""
+    sense = lane.sense[: min(header.sb_len_wr, MAX_SENSE)]
+    return Completion(header.status, data, sense, residual)

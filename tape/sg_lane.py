@@ -7,6 +7,7 @@ import errno
 import fcntl
 import mmap
 import os
+import select
 
 from tape.commands import name_of
 from tape.errors import CommandTimeoutError, TapeMisuseError, TransportError
@@ -110,6 +111,17 @@ class SgSystem:
         """Deliver one command (SG_IO)."""
         fcntl.ioctl(descriptor, SG_IO, header)
 
+    def submit(self, descriptor: int, header: SgIoHeader) -> None:
+        """Hand one command to the driver, and do not wait for its end."""
+        os.write(descriptor, header)
+
+    def collect(self, descriptor: int, header: SgIoHeader) -> None:
+        """Wait for the end of the command that was submitted; its outcome is in `header` then."""
+        ended = select.poll()
+        ended.register(descriptor, select.POLLIN)
+        ended.poll()
+        os.readv(descriptor, [header])
+
 
 class SgLane:
     """One descriptor, its mapped buffer (`view`, empty until `grow`), header and sense memory.
@@ -121,7 +133,7 @@ class SgLane:
 
     def __init__(self, path: str, system: SgSystem) -> None:
         self.view = memoryview(b"")
-        self._path = path
+        self.path = path
         self._system = system
         self._map: mmap.mmap | None = None
         self._refused: int | None = None
@@ -215,6 +227,35 @@ class SgLane:
         except OSError as error:
             raise self._failure("SG_IO failed", error) from error
 
+    def submit(self, header: SgIoHeader) -> None:
+        """Begin a command; `collect` waits for its end.
+
+        Raises:
+            TransportError: the driver did not take it.
+
+        """
+        try:
+            self._system.submit(self._descriptor, header)
+        except OSError as error:
+            raise self._failure("the command was not taken", error) from error
+
+    def collect(self, header: SgIoHeader) -> None:
+        """Wait for the end of what was submitted; its outcome is in the header afterwards.
+
+        Raises:
+            TransportError: the device went away.
+
+        """
+        try:
+            self._system.collect(self._descriptor, header)
+        except OSError as error:
+            raise self._failure("no end of the command", error) from error
+
+    @property
+    def descriptor(self) -> int:
+        """Readable when what was submitted has ended."""
+        return self._descriptor
+
     def close(self) -> None:
         """Unmap and close.  While the caller still holds the buffer, its pages stay mapped."""
         if self._descriptor < 0:
@@ -235,21 +276,21 @@ class SgLane:
             self._map.close()
         except BufferError:
             self.view = memoryview(self._map)
-            raise TapeMisuseError(f"{self._path}: the buffer given earlier is still in use") from None
+            raise TapeMisuseError(f"{self.path}: the buffer given earlier is still in use") from None
         self._map = None
 
     def _open(self) -> int:
         try:
-            return self._system.open(self._path)
+            return self._system.open(self.path)
         except OSError as error:
             hint = _OPEN_HINTS.get(error.errno or 0, error.strerror or "cannot be opened")
-            raise TransportError(hint, device=self._path) from error
+            raise TransportError(hint, device=self.path) from error
 
     def _failure(self, what: str, error: OSError) -> TransportError:
         text = f"{what}: {error.strerror}"
         if error.errno == errno.EINTR:
             text += " (a signal interrupted the command, which may still be running)"
-        return TransportError(text, device=self._path)
+        return TransportError(text, device=self.path)
 
 
 def _address_of(view: memoryview) -> int:

@@ -13,11 +13,14 @@ from enum import IntEnum
 from types import TracebackType
 from typing import Self
 
-__all__ = ["DEFAULT_TIMEOUT_S", "Completion", "DataOut", "ScsiStatus", "Transport"]
+__all__ = ["DEFAULT_TIMEOUT_S", "LANES", "Completion", "DataOut", "Running", "ScsiStatus", "Transport"]
 
 # Long enough for a drive that first repositions the tape, short enough to notice a dead one.
 # Commands that may take minutes bring a limit of their own (see `tape.drive`, `tape.changer`).
 DEFAULT_TIMEOUT_S = 120.0
+
+# Buffers of a transport: one is filled or emptied while the command of the other runs.
+LANES = 2
 
 DataOut = bytes | bytearray | memoryview
 
@@ -52,6 +55,35 @@ class Completion:
     residual: int = 0
 
 
+class Running:
+    """A command that was begun, and whose end is yet to be taken note of.  This one has ended already.
+
+    Attributes:
+        cdb: the command.
+        length: bytes it was to move.
+        descriptor: readable (poll) as soon as it has ended; None: it has.
+
+    """
+
+    descriptor: int | None = None
+
+    def __init__(self, cdb: bytes, length: int, done: Completion | None = None) -> None:
+        self.cdb = cdb
+        self.length = length
+        self._done = done
+
+    def finish(self) -> Completion:
+        """Wait for its end, and return it; to be called exactly once.
+
+        Raises:
+            TransportError: it was not delivered.
+            CommandTimeoutError: no answer in time.
+
+        """
+        assert self._done is not None
+        return self._done
+
+
 class Transport(ABC):
     """One path to one device.  Commands are sent one at a time, by one thread at a time.
 
@@ -61,6 +93,9 @@ class Transport(ABC):
     """
 
     name: str
+
+    # Whether a command that was begun runs by itself, so that it pays to do something else meanwhile.
+    overlaps = False
 
     @abstractmethod
     def execute(
@@ -99,11 +134,30 @@ class Transport(ABC):
         buffer[:count] = done.data[:count]
         return Completion(done.status, b"", done.sense, len(buffer) - count)
 
-    def buffer(self, size: int) -> memoryview:
+    def begin(
+        self, cdb: bytes, lane: memoryview, *, out: bool, timeout_s: float = DEFAULT_TIMEOUT_S
+    ) -> Running:
+        """Begin one command that sends a lane's bytes (`out`), or receives into them.
+
+        No other command until `finish` of what is returned, and no hand on that lane's bytes: they are the
+        device's.  Transports that can have a command run by itself override this; here it runs to its end.
+
+        Raises:
+            TransportError, CommandTimeoutError, TapeMisuseError: as `execute`.
+
+        """
+        if out:
+            done = self.execute(cdb, data_out=lane, timeout_s=timeout_s)
+        else:
+            done = self.execute_into(cdb, lane, timeout_s)
+        return Running(cdb, len(lane), done)
+
+    def buffer(self, size: int, lane: int = 0) -> memoryview:
         """Return `size` writable bytes that this transport moves fastest, to fill or receive in place.
 
-        A transport has one such buffer; asking again may give the same bytes.  Here: plain memory.
+        A transport has LANES such buffers; asking again may give the same bytes.  Here: plain memory.
         """
+        del lane
         return memoryview(bytearray(size))
 
     @abstractmethod

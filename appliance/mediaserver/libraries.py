@@ -21,7 +21,7 @@ from tape.changer import Changer, Inventory
 from tape.elements import Element
 from tape.identity import DeviceKind
 from tape.sense import Sense
-from tape.transport import DEFAULT_TIMEOUT_S, Completion, DataOut, Transport
+from tape.transport import DEFAULT_TIMEOUT_S, Completion, DataOut, Running, Transport
 
 CLOSE_TIMEOUT_S = 60.0
 """A filemark flushes a drive's buffer, which takes seconds; a service manager gives up after 90."""
@@ -146,6 +146,7 @@ class _OneAtATime(Transport):
 
     def __init__(self, inner: Transport, lock: threading.RLock) -> None:
         self.name = inner.name
+        self.overlaps = inner.overlaps
         self._inner = inner
         self._lock = lock
 
@@ -170,9 +171,16 @@ class _OneAtATime(Transport):
         with self._lock:
             return self._inner.execute_into(cdb, buffer, timeout_s)
 
-    def buffer(self, size: int) -> memoryview:
-        """The buffer that the device's own path moves fastest."""
-        return self._inner.buffer(size)
+    def begin(
+        self, cdb: bytes, lane: memoryview, *, out: bool, timeout_s: float = DEFAULT_TIMEOUT_S
+    ) -> Running:
+        """Begin one command; see `Transport.begin`.  Whoever does holds the lock until its end."""
+        with self._lock:
+            return self._inner.begin(cdb, lane, out=out, timeout_s=timeout_s)
+
+    def buffer(self, size: int, lane: int = 0) -> memoryview:
+        """A buffer that the device's own path moves fastest."""
+        return self._inner.buffer(size, lane)
 
     def close(self) -> None:
         """Nothing: `Unit.close` counts the users."""

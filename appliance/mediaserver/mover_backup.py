@@ -1,39 +1,76 @@
-"""From the data connection to tape: mover mode READ (draft-skardal-ndmpv4-04, 3.6.2.4)."""
+"""From the data connection to tape: mover mode READ (draft-skardal-ndmpv4-04, 3.6.2.4).
+
+While the drive writes one record, the next is received into the other lane.  There is never more than one
+command at the drive: real drives carry out what is queued behind a write that failed.  So a record is begun
+only when the one before is known to be on tape, and what failed is written again before it.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import select
 import socket
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from appliance.mediaserver.mover_stream import MoverStream, StreamEnded
 from appliance.mediaserver.open_drive import OpenDrive
 from appliance.ndmp.enums import MoverHaltReason, MoverPauseReason
 from appliance.ndmp.errors import RefusalError
 from tape.errors import EndOfMediumError, MediumError, TapeError
+from tape.transport import LANES, Running
+
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    """A record that the drive has; the drive's lock is held until its end is known.
+
+    Attributes:
+        count: bytes of the image in it.
+
+    """
+
+    drive: OpenDrive
+    running: Running
+    count: int
 
 
 class BackupStream(MoverStream):
-    """From the data connection to tape: mover mode READ."""
+    """From the data connection to tape: mover mode READ.
+
+    `_filling` is the lane for what comes next, `_filled` how much of it is there; a record that is being
+    written is in the other one.
+    """
 
     _bad_spots = 0
+    _filling = 0
+    _filled = 0
+    _writing: _Write | None = None
 
     def transfer(self) -> MoverHaltReason:
         """Write records until the data server closes the connection; the last one is padded."""
-        while count := self._fill():
-            self._pad(count)
-            self._put(count)
-            if count < self.record_size:
-                break
+        try:
+            while count := self._fill():
+                self._pad(count)
+                self._finish()
+                self._put(count)
+                if count < self.record_size:
+                    break
+            self._finish()
+        finally:
+            self._let_end()
         return MoverHaltReason.CONNECT_CLOSED
 
+    # -- from the connection ---------------------------------------------------------------------------
     def _fill(self) -> int:
-        """Receive one record into the buffer; less at the end of the connection."""
+        """Receive one record into the lane; less at the end of the connection."""
+        self._filled = 0
         try:
-            buffer, count = self.buffer(), 0
-            while count < self.record_size:
-                got = self.connection.recv_into(buffer[count:], 0, socket.MSG_WAITALL)
+            while self._filled < self.record_size:
+                got = self._receive()
                 if not got:
                     break
-                count += got
+                self._filled += got
         except OSError as error:
             # A reset is no proper end: what came before it is no whole image.
             self.log.warning("data connection broke", why=str(error))
@@ -42,40 +79,105 @@ class BackupStream(MoverStream):
             raise self.medium_failed(error) from error
         if self.ended:
             raise StreamEnded(None)
-        return count
+        return self._filled
+
+    def _receive(self) -> int:
+        """Receive some of the record, 0 at the end; a write that ends meanwhile is seen to at once."""
+        while self._writing is not None:
+            try:
+                return self.connection.recv_into(self._room(), 0, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                self._wait_for_either(self._writing.running)
+        return self.connection.recv_into(self._room(), 0, socket.MSG_WAITALL)
+
+    def _room(self) -> memoryview:
+        return self.lane(self._filling)[self._filled :]
+
+    def _wait_for_either(self, running: Running) -> None:
+        """Wait for the connection or the drive, which nobody else gets before its end is taken note of."""
+        assert running.descriptor is not None
+        poller = select.poll()
+        poller.register(self.connection, select.POLLIN)
+        poller.register(running.descriptor, select.POLLIN)
+        if any(descriptor == running.descriptor for descriptor, _ in poller.poll()):
+            self._end()
 
     def _pad(self, count: int) -> None:
-        self.buffer()[count:] = bytes(self.record_size - count)
+        if count < self.record_size:
+            self.lane(self._filling)[count:] = bytes(self.record_size - count)
 
+    # -- to the drive ----------------------------------------------------------------------------------
     def _put(self, count: int) -> None:
-        """Write the record in the buffer, however many windows and cartridges that takes."""
+        """Begin to write the record in the lane, however many windows and cartridges that takes."""
         while True:
             with self.service.lock:
                 room = self.variables.window.has_room(self.variables.bytes_in_window, self.record_size)
-            reason = self._write(count) if room else MoverPauseReason.EOW
+            reason = self._begin(count) if room else MoverPauseReason.EOW
             if reason is None:
-                return
-            # The record outlives the buffer: DMAs use the drive, or another one, during the pause.
-            record = bytes(self.buffer())
-            self.pause(reason, 0, watch=False)
-            self._refill(record)
+                break
+            self._pause(reason)
+        self._filling = 1 - self._filling
+        if self._writing is not None and self._writing.running.descriptor is None:
+            self._end()
 
-    def _refill(self, record: bytes) -> None:
+    def _finish(self) -> None:
+        """See that everything that was put is on tape."""
+        while self._writing is not None:
+            self._end()
+
+    def _end(self) -> None:
+        """Wait for the end of the write in progress; if it failed and can be made up for, begin it again."""
+        write, self._writing = self._writing, None
+        assert write is not None
+        reason = self._take_end(write)
+        if reason is not None:
+            self._pause(reason)
+            self._filling = 1 - self._filling
+            self._put(write.count)
+
+    def _let_end(self) -> None:
+        """However the stream ends: what the drive has it carries out, and what is on tape counts."""
+        write, self._writing = self._writing, None
+        if write is not None:
+            with contextlib.suppress(StreamEnded):
+                self._take_end(write)
+
+    def _pause(self, reason: MoverPauseReason) -> None:
+        """Pause; both lanes' bytes outlive it: DMAs use the drive, or another one, meanwhile."""
         try:
-            self.buffer()[:] = record
+            kept = [bytes(self.lane(number)) for number in range(LANES)]
+            self.pause(reason, 0, watch=False)
+            for number, data in enumerate(kept):
+                self.lane(number)[:] = data
         except TapeError as error:
             raise self.medium_failed(error) from error
 
-    def _write(self, count: int) -> MoverPauseReason | None:
-        """Write, and return why to pause instead.  Raises StreamEnded."""
+    def _begin(self, count: int) -> MoverPauseReason | None:
+        """Begin to write, or return why to pause instead.  Raises StreamEnded."""
         drive = self.drive()
-        try:
+
+        def begin() -> None:
             # Under the drive's lock: after an abort the DMA may rewind, and nothing is written then.
+            if self.ended:
+                raise StreamEnded(None)
+            self._writing = _Write(drive, drive.begin_write(self.lane(self._filling)), count)
+
+        return self._attempt(drive, begin)
+
+    def _take_end(self, write: _Write) -> MoverPauseReason | None:
+        """Wait for the end, count the record, or return why to pause.  Raises StreamEnded."""
+
+        def end() -> None:
+            write.drive.end_write(write.running)
+            self._account(write.count)
+
+        return self._attempt(write.drive, end)
+
+    def _attempt(self, drive: OpenDrive, action: Callable[[], None]) -> MoverPauseReason | None:
+        """Do something with the drive, or return why to pause.  Raises StreamEnded."""
+        try:
             with drive.lock:
-                if self.ended:
-                    raise StreamEnded(None)
-                drive.write(self.buffer())
-                self._account(count)
+                action()
         except EndOfMediumError as error:
             drive.log.info("end of medium", cartridge=drive.barcode, why=str(error))
             return MoverPauseReason.EOM

@@ -3,18 +3,24 @@
 The window's offset is the image's byte at the tape position where the stretch begins (at the start, and
 at each MOVER_CONTINUE).  Within it the tape is positioned by records; a filemark or the end of data on
 the way pauses the mover.
+
+While one record is sent, the drive reads the next into the other lane, if the part that was asked for goes on
+there: the tape never gets further ahead of the data server than that.
 """
 
 from __future__ import annotations
 
 import select
 import socket
+from dataclasses import dataclass
 
 from appliance.mediaserver.mover_stream import MoverStream, StreamEnded
+from appliance.mediaserver.open_drive import OpenDrive
 from appliance.mediaserver.window import Window
 from appliance.ndmp.enums import MoverHaltReason, MoverPauseReason
 from appliance.ndmp.errors import RefusalError
 from tape.errors import BlankCheckError, DeviceError, FilemarkError, TapeError
+from tape.transport import Running
 
 
 class _NeedDma(Exception):  # noqa: N818 - the ordinary end of a stretch of tape, not an error
@@ -25,24 +31,51 @@ class _NeedDma(Exception):  # noqa: N818 - the ordinary end of a stretch of tape
         self.reason = reason
 
 
+@dataclass(slots=True)
+class _Read:
+    """A record that was asked for, and what became of that.
+
+    Attributes:
+        index: which one, counted from the beginning of the window.
+        lane: where it goes.
+        running: at the drive, whose lock is held; None: the drive is done with it.
+        length: bytes that came.
+        error: why none did.
+
+    """
+
+    index: int
+    lane: int
+    drive: OpenDrive
+    running: Running | None = None
+    length: int = 0
+    error: TapeError | RefusalError | None = None
+
+
 class RestoreStream(MoverStream):
     """Serves MOVER_READ requests.
 
     Counting records from the beginning of the window: `_next` is the one the tape stands before, `_held`
-    the one whose first `_length` bytes are in the buffer.
+    the one whose first `_length` bytes are in lane `_lane`.  `_reading` has been asked for, perhaps ahead.
     """
 
     _next = 0
     _held: int | None = None
     _length = 0
+    _lane = 0
+    _reading: _Read | None = None
     _window = Window()
 
     def transfer(self) -> MoverHaltReason:
         """Serve one request after the other until the data server has had enough."""
         self._anchor()
-        while True:
-            self.wait(watch=True)
-            self._serve()
+        try:
+            while True:
+                self.wait(watch=True)
+                self._serve()
+        finally:
+            # A read that goes on ends before anybody else gets the drive.
+            self._take_end()
 
     def _anchor(self) -> None:
         """Take the tape's position as the beginning of the window."""
@@ -58,6 +91,7 @@ class RestoreStream(MoverStream):
         while left:
             try:
                 piece = self._piece(position, left)
+                self._read_ahead(position + left)
             except _NeedDma as need:
                 self.pause(need.reason, position, watch=True)
                 self._anchor()
@@ -80,11 +114,39 @@ class RestoreStream(MoverStream):
         if skip >= self._length:
             return self._piece(position, left)
         count = min(self._length - skip, left, self._window.end - position)
-        return self.buffer()[skip : skip + count]
+        return self.lane(self._lane)[skip : skip + count]
 
     def _load(self, index: int) -> None:
-        """Position the tape and read one record.  Raises _NeedDma, StreamEnded."""
+        """Have one record in the lane.  Raises _NeedDma, StreamEnded."""
+        self._held = None
+        if self._reading is None:
+            self._ask(index, self._lane)
+        self._take_end()
+        read, self._reading = self._reading, None
+        assert read is not None
+        assert read.index == index
+        if isinstance(read.error, FilemarkError):
+            raise _NeedDma(MoverPauseReason.EOF)
+        if isinstance(read.error, BlankCheckError):
+            raise _NeedDma(MoverPauseReason.EOM)
+        if read.error is not None:
+            raise self.medium_failed(read.error) from read.error
+        self._held, self._length, self._lane = index, read.length, read.lane
+        self._tell_record(index + 1)
+
+    def _read_ahead(self, end: int) -> None:
+        """Ask for the record behind the one that is held, if it has bytes before `end` of the image."""
+        if self._held is None or self._reading is not None or not self.drive().overlaps:
+            return
+        index = self._held + 1
+        begin = self._window.offset + index * self.record_size
+        if self._length == self.record_size and begin < end and self._window.holds(begin):
+            self._ask(index, 1 - self._lane)
+
+    def _ask(self, index: int, lane: int) -> None:
+        """Position the tape and begin to read.  Raises _NeedDma, StreamEnded; errors wait for `_load`."""
         drive = self.drive()
+        read = _Read(index, lane, drive)
         try:
             # Under the drive's lock, as in a backup: after an abort the tape is not moved any more.
             with drive.lock:
@@ -92,16 +154,23 @@ class RestoreStream(MoverStream):
                     raise StreamEnded(None)
                 if index != self._next:
                     self._seek(index)
-                self._held = None
-                self._length = drive.read_into(self.buffer())
-        except FilemarkError:
-            raise _NeedDma(MoverPauseReason.EOF) from None
-        except BlankCheckError:
-            raise _NeedDma(MoverPauseReason.EOM) from None
+                read.running = drive.begin_read(self.lane(lane))
         except (TapeError, RefusalError) as error:
-            raise self.medium_failed(error) from error
-        self._held = index
-        self._stand_before(index + 1)
+            read.error = error
+        self._reading = read
+
+    def _take_end(self) -> None:
+        """Wait for the end of a read in progress, and note how it ended."""
+        read = self._reading
+        if read is None or read.running is None:
+            return
+        running, read.running = read.running, None
+        try:
+            read.length = read.drive.end_read(running)
+        except (TapeError, RefusalError) as error:
+            read.error = error
+        else:
+            self._next = read.index + 1
 
     def _seek(self, index: int) -> None:
         """Space to a record of the window.  Raises _NeedDma when a mark or the end of data is nearer."""
@@ -119,24 +188,40 @@ class RestoreStream(MoverStream):
 
     def _stand_before(self, index: int) -> None:
         self._next = index
+        self._tell_record(index)
+
+    def _tell_record(self, index: int) -> None:
         with self.service.lock:
             self.variables.record_num = self._window.offset // self.record_size + index
 
     def _send(self, piece: memoryview) -> int:
-        """Send what the connection takes at once, and count exactly that.  Raises StreamEnded."""
-        writable = select.poll()
-        writable.register(self.connection, select.POLLOUT)
+        """Send what the connection takes at once, and count exactly that.  Raises StreamEnded.
+
+        A read that ends meanwhile is seen to at once.
+        """
         try:
             while True:
                 sent = self._send_counted(piece)
                 if sent:
                     return sent
-                writable.poll()
+                self._wait_for_either()
         except OSError as error:
             # The data server has what it wanted, and did not wait for the rest.
             raise StreamEnded(None if self.ended else MoverHaltReason.CONNECT_CLOSED) from error
         finally:
             piece.release()
+
+    def _wait_for_either(self) -> None:
+        """Wait for the connection or the drive."""
+        poller = select.poll()
+        poller.register(self.connection, select.POLLOUT)
+        running = self._reading.running if self._reading is not None else None
+        if running is not None and running.descriptor is not None:
+            poller.register(running.descriptor, select.POLLIN)
+            if any(descriptor == running.descriptor for descriptor, _ in poller.poll()):
+                self._take_end()
+        else:
+            poller.poll()
 
     def _send_counted(self, piece: memoryview) -> int:
         """Send without waiting; 0 when the connection takes nothing now.

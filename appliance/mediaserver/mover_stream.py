@@ -66,7 +66,7 @@ class MoverStream(ABC):
         self._wake = os.eventfd(0, os.EFD_CLOEXEC)
         self._go = False
         self._called = False
-        self._buffer: memoryview | None = None
+        self._lanes: list[memoryview] = []
         self._drive: OpenDrive | None = None
         self._mutex = threading.Lock()
         self._thread = threading.Thread(target=carrying(self._run), name="mover", daemon=True)
@@ -159,7 +159,7 @@ class MoverStream(ABC):
             connection.close()
 
     def _give_back(self) -> None:
-        self._release_buffer()
+        self._release_lanes()
         with self._mutex:
             for endpoint in (self._listener, self._socket):
                 if endpoint is not None:
@@ -214,7 +214,7 @@ class MoverStream(ABC):
 
         Raises StreamEnded.
         """
-        self._release_buffer()
+        self._release_lanes()
         if not self.service.paused(self, reason, position):
             raise StreamEnded(None)
         self.wait(watch=watch)
@@ -228,16 +228,16 @@ class MoverStream(ABC):
                 raise StreamEnded(MoverHaltReason.INTERNAL_ERROR) from error
         return self._drive
 
-    def buffer(self) -> memoryview:
-        """Room for one record, in the memory that the drive moves fastest.  Raises TapeError."""
-        if self._buffer is None:
-            self._buffer = self.drive().buffer(self.record_size)
-        return self._buffer
+    def lane(self, number: int) -> memoryview:
+        """Room for one record, of two, in the memory that the drive moves fastest.  Raises TapeError."""
+        if not self._lanes:
+            self._lanes = self.drive().lanes(self.record_size)
+        return self._lanes[number]
 
-    def _release_buffer(self) -> None:
-        buffer, self._buffer, self._drive = self._buffer, None, None
-        if buffer is not None:
-            buffer.release()
+    def _release_lanes(self) -> None:
+        lanes, self._lanes, self._drive = self._lanes, [], None
+        for lane in lanes:
+            lane.release()
 
     def medium_failed(self, error: TapeError | RefusalError) -> StreamEnded:
         """The end of a stream whose drive failed, to be raised; tells of it once."""

@@ -38,7 +38,7 @@ from tape.errors import (
     WriteProtectedError,
 )
 from tape.sense import Sense, SenseKey
-from tape.transport import Completion, DataOut
+from tape.transport import LANES, Completion, DataOut, Running
 
 READY_TIMEOUT_S = 300.0
 """A drive that says "becoming ready" threads a cartridge: up to two minutes for LTO, more after recovery."""
@@ -247,18 +247,37 @@ class OpenDrive:
         with self.lock:
             return self._operate(lambda: self._reading(lambda: self._drive.read(count)))
 
-    def read_into(self, buffer: memoryview) -> int:
-        """As `read`, into a buffer, for the mover: exact record sizes only (tape.md, fault 1).
+    def begin_read(self, lane: memoryview) -> Running:
+        """Begin to read one record into a lane, for the mover: exact record sizes only (tape.md, fault 1).
 
-        Raises DeviceError also for a record longer than the buffer: its end would be lost.
+        The drive's lock is held until `end_read`, by the same thread, whatever becomes of it.  Raises as
+        `read`, without the lock then.
         """
-        with self.lock:
-            count = self._operate(lambda: self._reading(lambda: self._drive.read_into(buffer)), patient=False)
+        return self._beginning(lambda: self._reading(lambda: self._drive.begin_read(lane)))
+
+    def end_read(self, running: Running) -> int:
+        """Wait for the end of a read that was begun, and return the bytes of the record.
+
+        Raises as `read`, and DeviceError for a record longer than the lane: its end would be lost.
+        """
+        try:
+            count = self._judged(lambda: self._reading(lambda: self._drive.end_read(running)), patient=False)
             actual = self._drive.last_record_length
-            if actual > len(buffer):
-                what = f"the record has {actual} bytes, the mover's record size is {len(buffer)}"
+            if actual > running.length:
+                what = f"the record has {actual} bytes, the mover's record size is {running.length}"
                 raise DeviceError(what, device=self._drive.name)
             return count
+        finally:
+            self.lock.release()
+
+    def _beginning(self, action: Callable[[], Running]) -> Running:
+        """Begin a command, the lock held from now on; not when this raises."""
+        self.lock.acquire()
+        try:
+            return self._operate(action, patient=False)
+        except BaseException:
+            self.lock.release()
+            raise
 
     def _reading(self, read: Callable[[], T]) -> T:
         if self._before_mark:
@@ -275,18 +294,42 @@ class OpenDrive:
         Raises LogicalEndError once after early warning, EndOfMediumError when the tape is full.
         """
         with self.lock:
-            self._verify_unmoved()
-            if self._warning is _Warning.PENDING:
-                self._warning = _Warning.TOLD
-                raise LogicalEndError("early warning: little room is left", device=self._drive.name)
-            early = self._operate(lambda: self._writing(record), patient=False)
-            self._unmarked = True
-            if early and self._warning is _Warning.NONE:
-                self._warning = _Warning.PENDING
+            self._may_write()
+            self._wrote(
+                self._operate(lambda: self._writing(lambda: self._drive.write(record)), patient=False)
+            )
 
-    def _writing(self, record: DataOut) -> bool:
+    def begin_write(self, lane: memoryview) -> Running:
+        """Begin to write a record that is in a lane, for the mover.
+
+        The drive's lock is held until `end_write`, by the same thread, whatever becomes of it.  Raises as
+        `write`, without the lock then.
+        """
+        with self.lock:
+            self._may_write()
+            return self._beginning(lambda: self._writing(lambda: self._drive.begin_write(lane)))
+
+    def end_write(self, running: Running) -> None:
+        """Wait for the end of a write that was begun.  Raises as `write`."""
+        try:
+            self._wrote(self._judged(lambda: self._drive.end_write(running), patient=False))
+        finally:
+            self.lock.release()
+
+    def _may_write(self) -> None:
+        self._verify_unmoved()
+        if self._warning is _Warning.PENDING:
+            self._warning = _Warning.TOLD
+            raise LogicalEndError("early warning: little room is left", device=self._drive.name)
+
+    def _wrote(self, early: bool) -> None:
+        self._unmarked = True
+        if early and self._warning is _Warning.NONE:
+            self._warning = _Warning.PENDING
+
+    def _writing(self, write: Callable[[], T]) -> T:
         self._stand_before_mark()
-        return self._drive.write(record)
+        return write()
 
     def write_filemarks(self, count: int) -> None:
         """Write filemarks; early warning is no error (draft, 3.4.5, NDMP_MTIO_EOF)."""
@@ -448,12 +491,18 @@ class OpenDrive:
             if size != self._checked_size:
                 self._drive.check_record(size)
                 self._checked_size = size
-            self._transport.buffer(size).release()
+            for lane in self.lanes(size):
+                lane.release()
 
-    def buffer(self, size: int) -> memoryview:
-        """The memory that this drive moves fastest.  Raises TapeError when it cannot move so much."""
+    @property
+    def overlaps(self) -> bool:
+        """Whether a read or write that was begun runs by itself."""
+        return self._transport.overlaps
+
+    def lanes(self, size: int) -> list[memoryview]:
+        """The memory that this drive moves fastest, twice.  Raises TapeError when it cannot move so much."""
         with self.lock:
-            return self._transport.buffer(size)
+            return [self._transport.buffer(size, lane) for lane in range(LANES)]
 
     def where(self, error: TapeError) -> str:
         """Where the tape stands, in words, after an error; never fails.
@@ -509,6 +558,10 @@ class OpenDrive:
         self.media_error = False
         if self._notice_moves() and not patient:
             raise self._another_cartridge()
+        return self._judged(action, patient=patient)
+
+    def _judged(self, action: Callable[[], T], *, patient: bool) -> T:
+        """Do something, and note what its error means for what is known of cartridge and position."""
         try:
             return action()
         except (UnitAttentionError, NotReadyError):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import socket
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,9 +27,10 @@ from appliance.ndmp.session import Accounts
 from appliance.ndmp.xdr import Struct
 from tape.changer import Changer
 from tape.commands import READ_ELEMENT_STATUS
+from tape.errors import TapeError
 from tape.model import LibraryModel, LibrarySpec
 from tape.sense import Sense, SenseKey
-from tape.transport import DEFAULT_TIMEOUT_S, Completion, DataOut, ScsiStatus, Transport
+from tape.transport import DEFAULT_TIMEOUT_S, Completion, DataOut, Running, ScsiStatus, Transport
 
 WAIT_S = 20.0
 """Longer than any machine needs for what a test waits for; nothing waits that long when it works."""
@@ -81,14 +85,15 @@ class Gate:
         self.arrived = threading.Event()
         self.mute = False
         self._held: int | None = None
+        self._before = 0
         self._open = threading.Event()
         self._failures: dict[int, list[Completion]] = {}
 
-    def hold(self, opcode: int) -> None:
-        """Hold the next command of this kind back, until `let_go`."""
+    def hold(self, opcode: int, nth: int = 1) -> None:
+        """Hold the next (or the n-th from now) command of this kind back, until `let_go`."""
         self.arrived.clear()
         self._open.clear()
-        self._held = opcode
+        self._held, self._before = opcode, nth
 
     def let_go(self) -> None:
         """Let what is held back go on."""
@@ -102,6 +107,8 @@ class Gate:
         """Let a command through, or end it."""
         self.opcodes.append(cdb[0])
         if self._held == cdb[0]:
+            self._before -= 1
+        if self._held == cdb[0] and not self._before:
             self._held = None
             self.arrived.set()
             assert self._open.wait(WAIT_S)
@@ -138,17 +145,79 @@ class GatedTransport(Transport):
         self._inner.close()
 
 
+class _InAThread(Running):
+    """A command that a thread carries out, as a host adapter would."""
+
+    def __init__(self, cdb: bytes, length: int, action: Callable[[], Completion]) -> None:
+        super().__init__(cdb, length)
+        self.descriptor = os.eventfd(0, os.EFD_CLOEXEC)
+        self._action = action
+        self._error: TapeError | None = None
+        self._thread = threading.Thread(target=self._run, name="host adapter")
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._done = self._action()
+        except TapeError as error:
+            self._error = error
+        assert self.descriptor is not None
+        os.eventfd_write(self.descriptor, 1)
+
+    def finish(self) -> Completion:
+        """Wait for its end."""
+        self._thread.join()
+        assert self.descriptor is not None
+        os.close(self.descriptor)
+        if self._error is not None:
+            raise self._error
+        return super().finish()
+
+
+class OverlappingTransport(GatedTransport):
+    """The same for commands that run by themselves, as with sg; a second one meanwhile fails the test."""
+
+    overlaps = True
+
+    def __init__(self, inner: Transport, gate: Gate) -> None:
+        super().__init__(inner, gate)
+        self._running: _InAThread | None = None
+
+    def begin(
+        self, cdb: bytes, lane: memoryview, *, out: bool, timeout_s: float = DEFAULT_TIMEOUT_S
+    ) -> Running:
+        """Have a thread do it."""
+        action = partial(super().begin, cdb, lane, out=out, timeout_s=timeout_s)
+        assert self._running is None or not self._running._thread.is_alive(), "two commands at once"
+        self._running = _InAThread(cdb, len(lane), lambda: action().finish())
+        return self._running
+
+    def execute(
+        self,
+        cdb: bytes,
+        *,
+        data_out: DataOut = b"",
+        data_in_length: int = 0,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> Completion:
+        """Deliver one command."""
+        other = self._running is not None and self._running._thread is not threading.current_thread()
+        assert not other or not self._running._thread.is_alive(), "two commands at once"
+        return super().execute(cdb, data_out=data_out, data_in_length=data_in_length, timeout_s=timeout_s)
+
+
 class GatedBackend(ModelBackend):
     """The library model behind gates, by serial number."""
 
-    def __init__(self, model: LibraryModel) -> None:
+    def __init__(self, model: LibraryModel, *, overlaps: bool = False) -> None:
         super().__init__(model)
+        self._make = OverlappingTransport if overlaps else GatedTransport
         self.gates = {serial: Gate() for serial in ("CHG1", "DRV1", "DRV2")}
 
     def open(self, serial: str) -> Transport:
         """A path through the device's gate."""
         inner = super().open(serial)
-        return GatedTransport(inner, self.gates[serial]) if serial in self.gates else inner
+        return self._make(inner, self.gates[serial]) if serial in self.gates else inner
 
 
 class NdmpTransport(Transport):
@@ -190,6 +259,7 @@ class Site:
         strict: bool = False,
         capacity: int = 1 << 20,
         config: ExampleLibrary | None = None,
+        overlaps: bool = False,
     ) -> None:
         spec = LibrarySpec(
             "CHG1",
@@ -200,7 +270,7 @@ class Site:
         )
         self.folder = folder
         self.model = LibraryModel(folder, spec)
-        self.backend = GatedBackend(self.model)
+        self.backend = GatedBackend(self.model, overlaps=overlaps)
         self.gate = self.backend.gates["DRV1"]
         self.libraries = Libraries([Library(config or ExampleLibrary(), self.backend)])
         self.server = NdmpServer(

@@ -41,6 +41,12 @@ ONE, TWO = CARTRIDGES[:2]
 MEDIUM = Completion(ScsiStatus.CHECK_CONDITION, sense=Sense(SenseKey.MEDIUM_ERROR, 0x0C, 0x00).encode())
 
 
+@pytest.fixture(params=[False, True], ids=["waiting", "overlapping"])
+def overlaps(request: pytest.FixtureRequest) -> bool:
+    """Every promise here is kept whether a drive's commands run by themselves or not."""
+    return bool(request.param)
+
+
 def stream(site: Site, client: Client) -> socket.socket:
     """A backup's data connection to a mover that runs."""
     client.do(m.MoverSetRecordSizeRequest(RECORD))

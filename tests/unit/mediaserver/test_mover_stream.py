@@ -46,6 +46,12 @@ RECORD = 1000
 ONE, TWO = CARTRIDGES[:2]
 
 
+@pytest.fixture(params=[False, True], ids=["waiting", "overlapping"])
+def overlaps(request: pytest.FixtureRequest) -> bool:
+    """Every promise here is kept whether a drive's commands run by themselves or not."""
+    return bool(request.param)
+
+
 def image(size: int) -> bytes:
     """Bytes that differ everywhere, the same in each run."""
     return random.Random(size).randbytes(size)

@@ -101,6 +101,7 @@ class FakeKernel(SgSystem):
         self.outcome: dict[str, int] = {}
         self.error: OSError | None = None
         self.during: Callable[[], None] | None = None
+        self.submitted: dict[int, SgIoHeader] = {}
         self._next = 100
 
     def open(self, path: str) -> int:
@@ -119,8 +120,19 @@ class FakeKernel(SgSystem):
         self.maps[descriptor] = mmap.mmap(-1, size)
         return self.maps[descriptor]
 
+    def submit(self, descriptor: int, header: SgIoHeader) -> None:
+        if self.error:
+            raise self.error
+        assert not self.submitted
+        self.submitted[descriptor] = header
+
+    def collect(self, descriptor: int, header: SgIoHeader) -> None:
+        assert self.submitted.pop(descriptor) is header
+        self.run(descriptor, header)
+
     def run(self, descriptor: int, header: SgIoHeader) -> None:
         assert descriptor in self.open_files
+        assert not self.submitted, "two commands at once"
         if self.during:
             self.during()
         if self.error:

@@ -126,6 +126,74 @@ def test_closing_with_a_buffer_in_use_closes_the_device() -> None:
         transport.execute(READY)
 
 
+def test_the_next_record_is_filled_while_one_is_written(tmp_path: Path) -> None:
+    """Each lane has memory of its own, and what was begun moves the bytes of its own lane only."""
+    library = loaded(tmp_path)
+    kernel = FakeKernel(library.transport(DRIVE))
+    transport = SgTransport("/dev/sg0", kernel)
+    drive = Drive(transport)
+    drive.rewind()
+    kernel.flags.clear()
+    lanes = [transport.buffer(1000, lane) for lane in (0, 1)]
+    lanes[0][:] = b"0" * 1000
+    running = drive.begin_write(lanes[0])
+    lanes[1][:] = b"1" * 1000
+    assert drive.end_write(running) is False
+    assert drive.end_write(drive.begin_write(lanes[1])) is False
+    assert kernel.flags == [SG_FLAG_MMAP_IO] * 2
+    drive.rewind()
+    running = drive.begin_read(lanes[1])
+    lanes[0][:] = bytes(1000)
+    assert drive.end_read(running) == 1000
+    assert (bytes(lanes[0]), bytes(lanes[1])) == (bytes(1000), b"0" * 1000)
+    assert drive.read(1000) == b"1" * 1000
+    library.close()
+
+
+def test_one_command_at_a_time() -> None:
+    """Real drives carry out what is queued behind a failed write, so nothing is sent before its end."""
+    kernel = FakeKernel(Scripted(GOOD, GOOD, GOOD))
+    transport = SgTransport("/dev/sg0", kernel)
+    lanes = [transport.buffer(10, lane) for lane in (0, 1)]
+    running = transport.begin(READY, lanes[0], out=True)
+    with pytest.raises(errors.TapeMisuseError, match="before a command has ended"):
+        transport.begin(READY, lanes[1], out=True)
+    with pytest.raises(errors.TapeMisuseError, match="before a command has ended"):
+        transport.execute(READY)
+    assert running.finish() == GOOD
+    assert transport.execute(READY) == GOOD
+
+
+def test_what_was_begun_fails_at_its_end_or_was_not_begun() -> None:
+    """An error of the driver is told where it happens, and the path is free for the next command."""
+    kernel = FakeKernel(Scripted(GOOD, GOOD))
+    transport = SgTransport("/dev/sg0", kernel)
+    lane = transport.buffer(10)
+    kernel.error = OSError(errno.ENODEV, "No such device")
+    with pytest.raises(errors.TransportError, match="not taken: No such device"):
+        transport.begin(READY, lane, out=False)
+    kernel.error = None
+    running = transport.begin(READY, lane, out=False)
+    kernel.error = OSError(errno.ENODEV, "No such device")
+    with pytest.raises(errors.TransportError, match="no end of the command: No such device"):
+        running.finish()
+    kernel.error = None
+    running = transport.begin(READY, lane, out=False)
+    kernel.outcome = {"host_status": 3}
+    with pytest.raises(errors.CommandTimeoutError, match="TEST UNIT READY: no answer"):
+        running.finish()
+    kernel.outcome = {}
+    assert transport.execute(READY) == GOOD
+
+
+def test_memory_of_ones_own_can_be_used_as_well() -> None:
+    """What is no lane of this transport is carried out at once, with a copy."""
+    kernel = FakeKernel(Scripted(GOOD))
+    running = SgTransport("/dev/sg0", kernel).begin(READY, memoryview(bytearray(10)), out=True)
+    assert running.descriptor is None
+    assert running.finish() == GOOD
+
+
 def test_check_condition_is_a_result() -> None:
     """Sense data comes back as bytes; nothing is raised for it."""
     sense = bytes.fromhex("700002000000000a000000003a0000000000")
