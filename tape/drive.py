@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import lru_cache
 
 from tape.alerts import parse_alerts
 from tape.commands import (
@@ -141,6 +142,7 @@ class Drive(ScsiDevice):
         return self._record_read(running.finish(), running.cdb, running.length)
 
     @staticmethod
+    @lru_cache(maxsize=16)
     def _read_cdb(length: int) -> bytes:
         """Return a READ of one variable-length record, with SILI off so that its length is reported."""
         if not 0 < length <= MAX_TRANSFER_6:
@@ -203,6 +205,7 @@ class Drive(ScsiDevice):
         return self._record_written(running.finish(), running.cdb, running.length)
 
     @staticmethod
+    @lru_cache(maxsize=16)
     def _write_cdb(length: int) -> bytes:
         if not 0 < length <= MAX_TRANSFER_6:
             raise TapeMisuseError(f"cannot write {length} bytes; 1 to {MAX_TRANSFER_6} are possible")
@@ -232,6 +235,8 @@ class Drive(ScsiDevice):
         SSC-4, 4.2.5: NO SENSE with EOM and what was left undone as information, so that all of it
         undone means that nothing was written.  A deferred report is about an earlier command.
         """
+        if done.status == ScsiStatus.GOOD:
+            return False
         error = error_for(done, self.name, name_of(cdb))
         if error is None:
             return False

@@ -136,6 +136,7 @@ class SgLane:
         self.path = path
         self._system = system
         self._map: mmap.mmap | None = None
+        self._address = 0
         self._refused: int | None = None
         self._sense = ctypes.create_string_buffer(MAX_SENSE)
         self._cdb = ctypes.create_string_buffer(MAX_CDB)
@@ -176,12 +177,13 @@ class SgLane:
             return
         self._map = self._system.map(self._descriptor, whole)
         self.view = memoryview(self._map)
+        self._address = _address_of(self.view)
 
     def starts_with(self, data: memoryview) -> bool:
         """Tell whether `data` is the beginning of this lane's buffer: same memory, not equal bytes."""
         if self._map is None or data.readonly or not data.c_contiguous or data.nbytes > len(self.view):
             return False
-        return _address_of(data) == _address_of(self.view)
+        return _address_of(data) == self._address
 
     def header(self, cdb: bytes, *, out: int, into: int, timeout_s: float, address: int | None) -> SgIoHeader:
         """Describe a command to SG_IO.
