@@ -278,8 +278,12 @@ class Writing(Operation):
             raise JobError(f"the mover paused with {pause.reason.name}, which a backup does not expect")
         assert self._segment is not None, "the mover runs within a segment"
         number = self._segment.number
-        self._end_segment(moved)
-        self.peers.shelf.set_full()
+        if self.peers.shelf.tape.had_error():
+            segment, self._segment = self._segment, None
+            self.peers.shelf.end_failed(self._image, segment, moved - segment.start)
+        else:
+            self._end_segment(moved)
+            self.peers.shelf.set_full()
         if self.data_halt not in (None, DataHaltReason.SUCCESSFUL):
             # There is nothing worth another cartridge.
             self.peers.mover.do(m.MoverCloseRequest())

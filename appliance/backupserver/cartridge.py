@@ -13,7 +13,7 @@ from typing import Final
 from appliance.errors import InfrastructureError, JobError
 from appliance.ndmp import messages as m
 from appliance.ndmp.client import Client
-from appliance.ndmp.enums import ErrorCode, MtioOp, TapeOpenMode
+from appliance.ndmp.enums import ErrorCode, MtioOp, TapeFlag, TapeOpenMode
 from appliance.ndmp.errors import NdmpError, RemoteFaultError, ReplyError
 
 LOAD_WAIT_S: Final = 120.0
@@ -161,6 +161,14 @@ class Tape:
     def skip_records(self, count: int) -> int:
         """Go on by so many records of the same tape file, and return how many were missing."""
         return self._mtio(MtioOp.FSR, count) if count else 0
+
+    def had_error(self) -> bool:
+        """Whether the last thing that was done in the drive ended with an error; False if nobody tells."""
+        try:
+            state = self._client.call(m.TapeGetStateRequest(), m.TapeGetStateReply)
+        except ReplyError:
+            return False
+        return bool(state.flags & TapeFlag.ERROR)
 
     def close(self) -> None:
         """Give the drive back; safe to call when it is not open."""

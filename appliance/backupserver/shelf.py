@@ -157,9 +157,7 @@ class Shelf:
         """
         fault = f"writing failed behind tape file {segment.file}, {now_text()}"
         media.set_damaged(self._catalogue, segment.barcode, fault)
-        records = -(-length // image.record_size)
-        left = self.tape.skip_records(records) if self.tape.go_to_file(segment.file) else records
-        kept = min(length, (records - left) * image.record_size)
+        kept = self._count_kept(image, segment, length)
         media.end_segment(self._catalogue, image, segment.number, kept)
         self._note(
             f"{segment.barcode}: writing failed behind tape file {segment.file}, of which {kept} bytes are "
@@ -167,11 +165,46 @@ class Shelf:
         )
         return kept
 
+    def _count_kept(self, image: Image, segment: Segment, length: int) -> int:
+        """Count a segment's records on tape, in another drive if this one cannot any more; return bytes."""
+        records = -(-length // image.record_size)
+        try:
+            left = self._missing_of(segment, records)
+        except ReplyError as error:
+            if error.code not in DRIVE_FAILURES or not self._take_another_drive():
+                raise
+            self._mount(segment.barcode, lambda: self.tape.open_for_reading(segment.barcode))
+            left = self._missing_of(segment, records)
+        return min(length, (records - left) * image.record_size)
+
+    def _missing_of(self, segment: Segment, records: int) -> int:
+        return self.tape.skip_records(records) if self.tape.go_to_file(segment.file) else records
+
     def set_full(self) -> None:
         """The cartridge in use takes no more: give it back."""
         media.set_full(self._catalogue, self.tape.barcode)
         self._used.add(self.tape.barcode)
         self.put_away()
+
+    def end_failed(self, image: Image, segment: Segment, length: int) -> None:
+        """End a segment behind which nothing could be written.
+
+        Cartridge or drive, one of them is at fault: neither is written again, if another drive is free.
+        Raises as `end_segment`.
+        """
+        serial = self.tape.serial
+        kept = self.close_damaged(image, segment, length)
+        if kept < length:
+            raise JobError(f"{segment.barcode} holds {kept} of {length} bytes that were written to it")
+        self._used.add(self.tape.barcode)
+        try:
+            self.put_away()
+        except ReplyError as error:
+            if error.code not in DRIVE_FAILURES:
+                raise
+            self._abandon(segment.barcode)
+        if self.tape.serial == serial:
+            self._take_another_drive()
 
     def put_away(self) -> None:
         """Rewind and give the drive back; the cartridge stays in it, since the next job likely wants it."""

@@ -17,7 +17,7 @@ from appliance.mediaserver.mover_stream import MoverStream, StreamEnded
 from appliance.mediaserver.open_drive import OpenDrive
 from appliance.ndmp.enums import MoverHaltReason, MoverPauseReason
 from appliance.ndmp.errors import RefusalError
-from tape.errors import EndOfMediumError, MediumError, TapeError
+from tape.errors import EndOfMediumError, HardwareError, MediumError, TapeError
 from tape.transport import LANES, Running
 
 
@@ -181,8 +181,8 @@ class BackupStream(MoverStream):
         except EndOfMediumError as error:
             drive.log.info("end of medium", cartridge=drive.barcode, why=str(error))
             return MoverPauseReason.EOM
-        except MediumError as error:
-            if self._is_bad_spot(drive, error):
+        except (MediumError, HardwareError) as error:
+            if self._can_go_on(drive, error):
                 return MoverPauseReason.EOM
             raise self.medium_failed(error) from error
         except (TapeError, RefusalError) as error:
@@ -191,19 +191,16 @@ class BackupStream(MoverStream):
             raise self.medium_failed(error) from error
         return None
 
-    def _is_bad_spot(self, drive: OpenDrive, error: MediumError) -> bool:
-        """Whether the image can go on behind a place that cannot be written: on the next cartridge.
+    def _can_go_on(self, drive: OpenDrive, error: MediumError | HardwareError) -> bool:
+        """Whether the image can go on behind a place that could not be written: on the next cartridge.
 
-        To a DMA that is an end of medium.  Only when all that was counted is on the tape by the drive's own
-        account, and once in a stream: where it happens again the drive is at fault, not the cartridge.
-        The draft's way is to halt, and profile strict does.
+        To a DMA that is an end of medium; the flags of TAPE_GET_STATE say that there was an error, so that
+        it may take another drive.  Only when all that was counted is on the tape by the drive's own account,
+        and once in a stream.  The draft's way is to halt, and profile strict does.
         """
-        if (
-            self.service.strict
-            or self._bad_spots
-            or self._take_back(drive) != 0
-            or (error.sense is not None and error.sense.deferred)
-        ):
+        lost = self._take_back(drive)
+        deferred = error.sense is not None and error.sense.deferred
+        if self.service.strict or self._bad_spots or lost != 0 or deferred:
             return False
         self._bad_spots += 1
         self.service.reporter.report("the image goes on on the next cartridge", drive.unit, error, drive)

@@ -28,6 +28,7 @@ from tape.errors import (
     DeviceError,
     EndOfMediumError,
     FilemarkError,
+    HardwareError,
     IllegalRequestError,
     MediumError,
     NoMediumError,
@@ -67,7 +68,7 @@ class OpenDrive:
     Attributes:
         mode: as opened.
         barcode: of the cartridge, None when not known.
-        media_error: the last operation ended with a medium error.
+        media_error: the last operation ended with an error of medium or drive.
 
     """
 
@@ -568,10 +569,10 @@ class OpenDrive:
             self._settle()
             if not patient:
                 raise
-        except MediumError:
+        except (MediumError, HardwareError) as error:
             self.media_error = True
             # Whoever wrote is told; a mark that is tried here again would make REW fail, too.
-            self._unmarked = False
+            self._unmarked = self._unmarked and isinstance(error, HardwareError)
             raise
         return action()
 

@@ -16,11 +16,19 @@ from appliance.backupserver.media import MediumState
 from appliance.errors import InfrastructureError, JobError
 from appliance.ndmp.enums import DataHaltReason
 from tape.model.cartridge import Cartridge
-from tape.model.faults import CartridgeFault
+from tape.model.faults import CartridgeFault, FaultPlan
 from tape.model.faultscript import parse_faults
 
 RECORD = 262144
 IMAGE = random.Random(5).randbytes(20 * RECORD + 17)
+BROKEN = """
+[[fault]]
+device = "{drive}"
+command = "{command}"
+nth = {nth}
+times = 0
+sense = "hardware error"
+"""
 FIRST_RECORD = 4
 """Objects before the first segment's data: label, mark, header, mark."""
 
@@ -88,7 +96,7 @@ def test_the_next_job_goes_on_with_another_cartridge(lab: Site) -> None:
     """A drive that cannot write ends the job; what was on tape stays, and is not appended to."""
     lab.model.faults.add(CartridgeFault("T1", medium_error=FIRST_RECORD + 5, on_read=False))
     lab.model.faults.add(CartridgeFault("T2", medium_error=FIRST_RECORD + 5, on_read=False))
-    with pytest.raises(JobError, match=r"stopped with MEDIA_ERROR \(drive:DRV1, cartridge T2.*MEDIUM ERROR"):
+    with pytest.raises(JobError, match=r"stopped with MEDIA_ERROR \(drive:DRV2, cartridge T2.*MEDIUM ERROR"):
         back_up(lab)
     (failed,) = jobs.list_all(lab.catalogue)
     (image,) = media.images(lab.catalogue, failed.id)
@@ -102,14 +110,15 @@ def test_the_next_job_goes_on_with_another_cartridge(lab: Site) -> None:
 
 def test_what_a_failed_job_left_is_what_the_catalogue_says(lab: Site) -> None:
     """The records that are counted as kept are on the tape, and are the image's."""
-    script(lab, '[[fault]]\ndevice = "DRV1"\ncommand = "WRITE(6)"\nnth = 8\nsense = "hardware error"\n')
+    for drive in ("DRV1", "DRV2"):
+        script(lab, BROKEN.format(drive=drive, command="WRITE(6)", nth=8))
     with pytest.raises(JobError, match="HARDWARE ERROR"):
         back_up(lab)
     (failed,) = jobs.list_all(lab.catalogue)
     (image,) = media.images(lab.catalogue, failed.id)
-    (part,) = media.segments(lab.catalogue, image)
-    # Label and header were the first two writes.
-    assert part.length == 5 * RECORD == image.length
+    # Label and header were the first two writes, in either drive.
+    assert [part.length for part in media.segments(lab.catalogue, image)] == [5 * RECORD, 5 * RECORD]
+    assert image.length == 10 * RECORD
     cartridge = Cartridge(lab.folder / "library" / "T1.tape")
     kept = b"".join(cartridge.read(FIRST_RECORD + i, RECORD) for i in range(5))
     # Rewinding wrote a mark behind them, which worked.
@@ -117,7 +126,8 @@ def test_what_a_failed_job_left_is_what_the_catalogue_says(lab: Site) -> None:
     assert cartridge.is_filemark(FIRST_RECORD + 5)
     cartridge.close()
     assert kept == IMAGE[: 5 * RECORD]
-    assert back_up(lab).media == (("T2", 2),)
+    lab.model.faults.replace(FaultPlan())
+    assert back_up(lab).media == (("T3", 2),)
 
 
 def test_a_header_that_cannot_be_written_costs_one_cartridge(lab: Site) -> None:
@@ -148,6 +158,40 @@ def test_a_job_goes_on_with_another_drive(lab: Site) -> None:
     assert (job.media, "going on with drive DRV2" in lab.output.getvalue()) == ((("T1", 2),), True)
     assert leases.held(lab.catalogue) == {}
     assert restored(lab, job) == IMAGE
+
+
+@pytest.mark.parametrize("broken", [(), ("WRITE FILEMARKS(6)",), ("SPACE(6)",)])
+def test_an_image_goes_on_in_another_drive(lab: Site, broken: tuple[str, ...]) -> None:
+    """A drive that breaks within an image is left; what it wrote is counted, in the other one if need be."""
+    script(lab, BROKEN.format(drive="DRV1", command="WRITE(6)", nth=8))
+    for command in broken:
+        # Label and header have a mark each.
+        nth = 3 if command == "WRITE FILEMARKS(6)" else 1
+        script(lab, BROKEN.format(drive="DRV1", command=command, nth=nth))
+    job = back_up(lab)
+    assert job.status is Status.PROBLEMS
+    (image,) = media.images(lab.catalogue, job.id)
+    parts = media.segments(lab.catalogue, image)
+    assert [(part.barcode, part.length) for part in parts] == [
+        ("T1", 5 * RECORD),
+        ("T2", len(IMAGE) - 5 * RECORD),
+    ]
+    assert "going on with drive DRV2" in lab.output.getvalue()
+    assert "HARDWARE ERROR" in problem_lines(lab, job)
+    assert state(lab, "T1") is MediumState.FULL
+    assert leases.held(lab.catalogue) == {}
+    lab.model.faults.replace(FaultPlan())
+    assert restored(lab, job) == IMAGE
+
+
+def test_where_there_is_no_other_drive_the_same_one_is_tried(tmp_path: Path) -> None:
+    """A drive that fails once goes on with the next cartridge."""
+    with site(tmp_path, ("DRV1",)) as lab:
+        lab.script.image = IMAGE
+        script(lab, BROKEN.format(drive="DRV1", command="WRITE(6)", nth=8).replace("times = 0", "times = 1"))
+        job = back_up(lab)
+        assert [barcode for barcode, _ in job.media] == ["T1", "T2"]
+        assert restored(lab, job) == IMAGE
 
 
 def test_a_drive_that_vanishes_ends_the_job(lab: Site) -> None:

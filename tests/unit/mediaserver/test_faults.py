@@ -17,6 +17,7 @@ from appliance.ndmp.enums import (
     MoverMode,
     MoverPauseReason,
     MtioOp,
+    TapeFlag,
     TapeOpenMode,
 )
 from tape.commands import LOG_SENSE, READ_BLOCK_LIMITS, READ_POSITION, WRITE_6
@@ -94,6 +95,35 @@ def test_a_bad_spot_is_an_end_of_medium_to_the_dma(site: Site) -> None:
         b"".join(part for part in (read(client, RECORD) for _ in range(3)) if isinstance(part, bytes))
         == (data[2 * RECORD :])
     )
+
+
+def test_a_drive_that_fails_once_pauses_and_says_that_it_was_an_error(site: Site) -> None:
+    """An end of medium to any DMA; the flags of TAPE_GET_STATE tell one that looks to take another drive."""
+    client = site.opened()
+    site.model.faults.extend(
+        parse_faults('[[fault]]\ndevice = "DRV1"\ncommand = "WRITE(6)"\nnth = 2\nsense = "hardware error"\n')
+    )
+    sender = stream(site, client)
+    sender.sendall(bytes(2 * RECORD))
+    assert posted(client, m.NotifyMoverPausedPost).reason is MoverPauseReason.EOM
+    assert mover(client).bytes_moved == RECORD
+    flags = client.call(m.TapeGetStateRequest(), m.TapeGetStateReply).flags
+    assert flags & TapeFlag.ERROR
+    client.do(m.MoverAbortRequest())
+
+
+def test_a_full_cartridge_is_no_error(site: Site) -> None:
+    """The same pause, without the flag."""
+    client = site.opened()
+    sender = stream(site, client)
+    sender.sendall(bytes(2 * RECORD))
+    early = Sense(SenseKey.NO_SENSE, 0x00, 0x02, eom=True)
+    site.gate.fail(WRITE_6.opcode, Completion(ScsiStatus.CHECK_CONDITION, sense=early.encode()))
+    sender.sendall(bytes(2 * RECORD))
+    assert posted(client, m.NotifyMoverPausedPost).reason is MoverPauseReason.EOM
+    flags = client.call(m.TapeGetStateRequest(), m.TapeGetStateReply).flags
+    assert not flags & TapeFlag.ERROR
+    client.do(m.MoverAbortRequest())
 
 
 def test_the_second_bad_spot_halts(site: Site) -> None:
