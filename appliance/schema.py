@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +39,9 @@ class NewerSchemaError(SchemaError):
 
 def release() -> str:
     """The release of this Spanreel; "checkout" where it is not installed."""
+    # Here, because every command reads a configuration, and next to none of them refuses one.
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version("spanreel")
     except PackageNotFoundError:
