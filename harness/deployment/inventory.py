@@ -98,11 +98,12 @@ def groups(site: InstalledSite) -> dict[str, list[str]]:
 def render(site: InstalledSite, hosts: Table, product: Table) -> str:
     """Return hosts.yml."""
     topology = site.topology
+    # An upgrade waits for jobs, for hours if need be, on a connection on which nothing is said.
     options = "-o UserKnownHostsFile='{{ inventory_dir }}/known_hosts' -o StrictHostKeyChecking=yes"
     document = {
         "all": {
             "vars": {
-                "ansible_ssh_common_args": f"{options} -o IdentitiesOnly=yes",
+                "ansible_ssh_common_args": f"{options} -o IdentitiesOnly=yes -o ServerAliveInterval=30",
                 "spanreel_cluster": topology.name,
                 "spanreel_gns_writer": topology.only(FILE_SERVER).name,
                 **product,
