@@ -116,14 +116,19 @@ def _chain(stage: Stage, name: str, skews: Sequence[int]) -> None:
     chance = stage.chance(name)
     top = stage.fill(stage.large.path, name, size=2000)
     node, local = stage.local(top)
+    stage.provider.run(node, ["mkdir", "-p", f"{local}/changing"])
     days: list[tuple[str, Manifest]] = []
     for day, skew in enumerate(skews):
         words = ("--incremental",) if day else ("--level", "0")
-        argument = {"number": chance.randrange(1 << 30), "folder": local, "steps": 12}
+        argument = {"number": chance.randrange(1 << 30), "folder": f"{local}/changing", "steps": 12}
+        # A file of the same size, of which only contents and times tell that it is another.
+        again = {"local": local, "files": [(f"quiet/{day:02d}", 2000)]}
         with stage.provider.wrong_clock(node, skew) if skew else nullcontext():
             job = stage.backup("backup", top, *words, "--json")
             days.append((job["id"], stage.describe(top)))
             guest.call(stage.provider, node, "change", argument)
+            seeds = {"number": stage.number + day + 1, "roots": [again]}
+            guest.call(stage.provider, node, "seed_plain", seeds)
     for day, (job_id, tree) in enumerate(days):
         stage.comes_back(f"day {day} comes back", job_id, top, tree)
 
