@@ -33,6 +33,7 @@ from harness.errors import InfrastructureError, LabBusyError, LabNotRunningError
 from harness.topology import Topology
 
 # Lab names become names of network namespaces, libvirt domains and folders.
+RUNS = "runs"
 NAME_PATTERN = re.compile(r"[a-z][a-z0-9-]{0,30}")
 # 96 bits: a search for the token finds it only where somebody leaked it.
 TOKEN_BYTES = 12
@@ -171,6 +172,17 @@ def create(name: str, topology: Topology) -> LabState:
 def remove(name: str) -> None:
     """Delete a lab's folder, and thereby its name, token and subnet."""
     shutil.rmtree(lab_folder(name), ignore_errors=False)
+
+
+def begin_anew(name: str) -> None:
+    """Forget everything of a lab that is down, but its runs: the next `create` makes another of its name."""
+    folder = lab_folder(name)
+    # The state last: whatever ends us, what is left is still known to be a lab's.
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == "state.json"):
+        if path.is_dir() and path.name != RUNS:
+            shutil.rmtree(path)
+        elif path.name not in (RUNS, "lock"):
+            path.unlink()
 
 
 @contextmanager

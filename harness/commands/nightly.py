@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from harness import known_issues, session
+from harness import bringup, known_issues, session
 from harness import lab as labs
 from harness import topology as topologies
 from harness.commands.run import perform
@@ -64,9 +64,9 @@ def nightly(
     folder.mkdir(parents=True)
     codes = []
     for topology in found:
-        for part in ([], scenarios):
-            name = f"night-{topology.name}"[:31]
-            codes.append(_one(name, topology.name, part, number, issues, night, folder))
+        name = night_lab(topology.name)
+        _begin_anew(name)
+        codes += [_one(name, topology.name, part, number, issues, night, folder) for part in ([], scenarios)]
     with store.opened() as history:
         target = folder / "night.html"
         target.write_text(page.render(history, night), encoding="utf-8")
@@ -75,6 +75,19 @@ def nightly(
     gone = prune(keep_days, keep_gib * GIB)
     click.echo(text + (f"removed {len(gone)} old folders of evidence" if gone else ""))
     ctx.exit(worst(codes))
+
+
+def night_lab(topology: str) -> str:
+    """Return the name of the lab that nights of a topology use."""
+    return f"night-{topology}"[:31]
+
+
+def _begin_anew(lab: str) -> None:
+    """Remove what earlier nights wrote: cartridges would be full one night.  Their runs and evidence stay."""
+    if labs.load(lab) is not None:
+        with session.holding(lab, None) as provider:
+            bringup.down(provider)
+        labs.begin_anew(lab)
 
 
 def worst(codes: list[int]) -> int:
@@ -97,6 +110,8 @@ def _one(
     """Run one cell of the matrix, again if the infrastructure failed; return the last exit code."""
     code = EXIT_COMPLETE
     for attempt in range(ATTEMPTS):
+        if attempt:
+            _begin_anew(lab)
         _, wanted = session.wanted(topology, None)
         done, _, _ = perform(lab, wanted, scenarios, number, issues)
         store.keep(done, night)

@@ -16,6 +16,7 @@ from harness_support import FakeProvider, fast_topology
 
 from harness import known_issues
 from harness import lab as labs
+from harness import topology as topologies
 from harness.checks.journal import Allowed, complaints, judge
 from harness.checks.result import CheckResult, Status, error, left_out, verdict
 from harness.cli import lab
@@ -261,3 +262,25 @@ def test_a_night_is_a_page_and_files_beside_it(tmp_path: Path, monkeypatch: pyte
     assert sum(name.startswith("junit-") for name in names) == 3
     assert len((folder / "checks.jsonl").read_text().splitlines()) == 3
     assert "1 of 1 checks fail" in done.output
+
+
+def test_a_night_begins_with_an_empty_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an earlier night wrote is gone when the next begins: cartridges never fill up.  Its runs stay."""
+    name = nightly.night_lab("process")
+    before = labs.create(name, topologies.read(topologies.find("process")))
+    for path in ("nodes/media1/library/SPR101L5.tape", "runs/1/report.html"):
+        (before.folder / path).parent.mkdir(parents=True)
+        (before.folder / path).touch()
+    there: list[bool] = []
+
+    def perform(*_: object) -> tuple[Run, Path, bool]:
+        there.append((before.folder / "nodes").exists())
+        run = make_run(tmp_path, {"a": "passed"})
+        return run, run.folder, False
+
+    monkeypatch.setattr(nightly, "perform", perform)
+    done = CliRunner().invoke(lab, ["nightly", "--topology", "process", "--scenario", "two-jobs"])
+    assert done.exit_code == 0, done.output
+    assert there == [False, False]
+    assert (before.folder / "runs/1/report.html").exists()
+    assert labs.load(name) is None
