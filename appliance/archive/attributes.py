@@ -68,6 +68,8 @@ class Identities:
 
     def __init__(self) -> None:
         self._known: dict[tuple[int, int], tuple[tuple[bytes, bytes, bytes, bytes], bytes]] = {}
+        # Those of them that need no records.
+        self.plain: dict[tuple[int, int], tuple[bytes, bytes, bytes, bytes]] = {}
 
     def fields(self, uid: int, gid: int) -> tuple[tuple[bytes, bytes, bytes, bytes], bytes]:
         """Return the owner fields for `ustar.encode_header`, and the pax records for what does not fit."""
@@ -75,7 +77,10 @@ class Identities:
         if known is None:
             if len(self._known) == _IDENTITIES_MAX:
                 self._known.clear()
+                self.plain.clear()
             known = self._known[uid, gid] = self._look_up(uid, gid)
+            if not known[1]:
+                self.plain[uid, gid] = known[0]
         return known
 
     @staticmethod

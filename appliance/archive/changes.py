@@ -42,9 +42,9 @@ class Look:
     unchanged: dict[bytes, Inode] = field(default_factory=dict)
     saved: dict[bytes, Inode] = field(default_factory=dict)
 
-    def keep(self, name: bytes, status: os.stat_result) -> None:
-        """A name is in the stream, whole."""
-        self.saved[name] = Inode(status.st_ino, settled(status.st_ctime_ns, self.now))
+    def keep(self, name: bytes, inode: int, changed: int) -> None:
+        """A name is in the stream, whole: its inode's number and change time."""
+        self.saved[name] = Inode(inode, settled(changed, self.now))
 
 
 class Changes:

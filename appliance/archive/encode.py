@@ -6,6 +6,7 @@ from appliance.archive.attributes import Identities
 from appliance.archive.errors import ArchiveUsageError
 from appliance.archive.kinds import DUMPDIR_FLAG
 from appliance.archive.pax import RECORDS_BYTES_MAX, extended_header, guarded, record, time_record
+from appliance.archive.quick import Owners
 from appliance.archive.ustar import (
     GNU_MAGIC,
     NAME_BYTES,
@@ -52,8 +53,13 @@ class MemberEncoder:
 
     def __init__(self, job: str) -> None:
         self.job = job
-        self._job = check_job(job)
+        self.job_name = check_job(job)
         self._identities = Identities()
+
+    @property
+    def owners(self) -> Owners:
+        """The owner fields of headers that were needed so far, of owners that need no records."""
+        return self._identities.plain
 
     def encode(
         self,
@@ -112,4 +118,4 @@ class MemberEncoder:
             device=device,
             magic=magic,
         )
-        return b"%b%b%b" % (extended_header(self._job, offset, records), long_headers, header)
+        return b"%b%b%b" % (extended_header(self.job_name, offset, records), long_headers, header)

@@ -30,10 +30,12 @@ from appliance.archive.outcome import (
     ExtractResult,
     SourceStatus,
 )
+from appliance.archive.quick import quick
 from appliance.archive.reader import MemberReader
 from appliance.archive.recheck import Recheck
 from appliance.archive.restore_attributes import Attributes, Privileges, apply_attributes
 from appliance.archive.restore_data import Copy, create_copy, pieces
+from appliance.archive.runs import Restored, Run
 from appliance.archive.targets import Destination, Target, Targets, relative_name
 from appliance.archive.tree import Tree, Trees
 
@@ -64,7 +66,8 @@ class _Place:
             raise ArchiveUsageError("would replace the root of its target")
         self.tree = tree
         self.name = self.components[-1]
-        self.directory = tree.enter(self.components[:-1], create=True)
+        self.above = Destination(self.target, self.components[:-1])
+        self.directory = tree.enter(self.above.components, create=True)
 
 
 class Extractor:
@@ -101,6 +104,11 @@ class Extractor:
         self._follower = Follower(self._targets, self._trees, self._link_trees, self._problem)
         # Whether the directory entered last hands down a default ACL.
         self._bequest: tuple[int, list[bytes], bool] = (-1, [], False)
+        self._quick = quick()
+        # The directory of the file restored last, as members are named and as it is told, and its place.
+        self._above: bytes | None = None
+        self._base = b"/"
+        self._place: Destination | None = None
 
     def run(self) -> ExtractResult:
         """Restore everything up to the end-of-archive."""
@@ -110,6 +118,8 @@ class Extractor:
                     self._global_header(item)
                 else:
                     self._member(item)
+                    if item.kind is Kind.FILE and self._quick is not None:
+                        self._neighbours(item)
                 self._trees.trim()
                 self._link_trees.trim()
         finally:
@@ -204,6 +214,38 @@ class Extractor:
             if self._reader.is_checking and offset is not None:
                 self._recheck.restored(offset, self._reader.checksum(), (path, destinations))
 
+    def _neighbours(self, member: Member) -> None:
+        """Restore the ordinary files (quick.py) that follow one of their directory and are at hand."""
+        above = member.name.rpartition(b"/")[0]
+        if above != self._above:
+            self._above, self._place = above, None
+            with contextlib.suppress(ArchiveUsageError):  # the member was refused, too
+                relative = relative_name(above, self._root or b"/")
+                self._place = self._targets.children(relative)
+                self._base = b"/" + relative + b"/"
+        place = self._place
+        if place is None or self._quick is None:
+            return
+        try:
+            directory = self._trees[place.target].enter(place.components, create=True)
+        except OSError:
+            return  # it is told with the next file
+        if not self._inherits(place, directory):
+            run = Run(self._quick, self._reader, above + b"/", directory, self._privileges)
+            while restored := run.restore():
+                self._note_run(restored, self._base, place, run.data_bytes)
+
+    def _note_run(self, restored: list[Restored], path: bytes, place: Destination, data_bytes: int) -> None:
+        """Count and tell files that were restored to a directory."""
+        self.result.files += len(restored)
+        self.result.data_bytes += data_bytes
+        self.result.sources[place.target].members += len(restored)
+        for offset, digits, name in restored:
+            self._observer.restored(path + name)
+            if self._reader.is_checking:
+                destination = Destination(place.target, [*place.components, name])
+                self._recheck.restored_as(offset, digits, (path + name, [destination]))
+
     def _other(self, member: Member, attributes: Attributes, path: bytes, destination: Destination) -> bool:
         """Restore a member without data to one place; false if it is not there afterwards."""
         try:
@@ -217,16 +259,15 @@ class Extractor:
             self._problem(path, _explain(error), [destination])
             return False
 
-    def _inherits(self, place: _Place) -> bool:
-        """Whether new names in a place's directory get an ACL by default (acl(5))."""
+    def _inherits(self, above: Destination, directory: int) -> bool:
+        """Whether new names in a directory, which is open, get an ACL by default (acl(5))."""
         target, components, bequest = self._bequest
-        above = place.components[:-1]
-        if target != place.target or components != above:
+        if target != above.target or components != above.components:
             try:
-                bequest = bool(os.getxattr(place.directory, DEFAULT_ATTRIBUTE))
+                bequest = bool(os.getxattr(directory, DEFAULT_ATTRIBUTE))
             except OSError:
                 bequest = False
-            self._bequest = place.target, above, bequest
+            self._bequest = above.target, above.components, bequest
         return bequest
 
     def _make_way(self, place: _Place, mtime_ns: int) -> bool:
@@ -336,7 +377,7 @@ class Extractor:
             descriptor = os.open(place.name, os.O_PATH | os.O_NOFOLLOW, dir_fd=place.directory)
             try:
                 where = f"/proc/self/fd/{descriptor}"
-                self._apply(where, attributes, path, place, self._inherits(place))
+                self._apply(where, attributes, path, place, self._inherits(place.above, place.directory))
             finally:
                 os.close(descriptor)
         return True
@@ -403,7 +444,7 @@ class Extractor:
             self._problem(path, _explain(error), [destination])
             return None
         if copy is not None:
-            copy.inherits = self._inherits(place)
+            copy.inherits = self._inherits(place.above, place.directory)
             copy.destination = destination
         return copy
 

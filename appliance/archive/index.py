@@ -122,6 +122,7 @@ class IndexWriter:
         self._stage = stage
         self._start = stage.offset
         self._lines: list[bytes] = []
+        self._count = 0
         self._bytes = 0
 
     def add(
@@ -157,8 +158,25 @@ class IndexWriter:
             shown,
         )
         self._lines.append(line)
+        self._count += 1
         # A path that is left out counts all the same: whoever checks keeps it until the comment comes.
         self._bytes += len(line) - len(shown) - 1 + len(path)
+        if self._bytes > _LINES_BYTES:
+            self.flush()
+
+    @property
+    def room(self) -> int:
+        """Bytes of lines that may still be gathered before a comment is written."""
+        return _LINES_BYTES - self._bytes
+
+    def add_lines(self, lines: bytes, count: int) -> None:
+        """Enter members whose `count` lines are made already; all paths are in them.
+
+        Only the last of them may exceed `room`.
+        """
+        self._lines.append(lines)
+        self._count += count
+        self._bytes += len(lines) - count
         if self._bytes > _LINES_BYTES:
             self.flush()
 
@@ -166,10 +184,10 @@ class IndexWriter:
         """Write what is gathered."""
         if self._lines:
             offset = self._stage.offset
-            fields = {"start": self._start, "count": len(self._lines)}
+            fields = {"start": self._start, "count": self._count}
             self._stage.put(comment(_KIND, self._job, offset, fields, b"".join(self._lines)))
             self._lines.clear()
-            self._bytes = 0
+            self._count = self._bytes = 0
         self._start = self._stage.offset
 
 

@@ -24,6 +24,7 @@ class SourceTable(Generic[T]):
         self._items: dict[bytes, list[tuple[int, bytes, T]]] = defaultdict(list)
         for item in items:
             self._items[item[1]].append(item)
+        self._parents = {source.rpartition(b"/")[0] for source in self._items if source}
         # Longest first.  A path may be a MiB of single letters: not every directory above it is looked up.
         self._lengths = sorted({len(source) for source in self._items}, reverse=True)
         self._recursive = recursive
@@ -44,6 +45,15 @@ class SourceTable(Generic[T]):
             taken = {entry for entry, _, _ in exact}
             above = [*exact, *(item for item in above if item[0] not in taken)]
         return [(source, value) for _, source, value in above]
+
+    def children(self, directory: bytes) -> Sequence[tuple[bytes, T]] | None:
+        """What all names in a directory belong to; None if one of them is a source itself."""
+        if directory in self._parents:
+            return None
+        if not self._recursive:
+            return ()
+        self._above(directory)
+        return self._last_found
 
     def _above(self, directory: bytes) -> list[tuple[int, bytes, T]]:
         """What a directory's children belong to, unless they are sources themselves."""

@@ -5,18 +5,21 @@ import os
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
+from appliance.archive.checksum import checksum
 from appliance.archive.encode import MemberEncoder
-from appliance.archive.index import IndexWriter
+from appliance.archive.index import IndexWriter, escape
 from appliance.archive.kinds import DUMPDIR_FLAG, FLAG_OF_KIND, Kind
 from appliance.archive.numbers import Numbers, Place
-from appliance.archive.part import Entry, Observer, PartResult, history_path
+from appliance.archive.part import Entry, Files, Observer, PartResult, history_path
 from appliance.archive.pax import record
+from appliance.archive.quick import ORDINARY_BYTES, quick
 from appliance.archive.sparse import EXTENTS_MAX, data_extents, encode_map, sparse_records
 from appliance.archive.stage import Stage
 from appliance.archive.ustar import BLOCK, padding
 
-__all__ = ["PartStream", "member_name"]
+__all__ = ["PartStream", "Run", "member_name"]
 
 
 def member_name(path: bytes) -> bytes:
@@ -32,6 +35,13 @@ _WORDS = {
     errno.ELOOP: "changed its type while it was read; not saved",
     errno.ENOTDIR: "changed its type while it was read; not saved",
 }
+
+
+class Run(NamedTuple):
+    """Names of a directory in their order, None for what is no regular file, and their numbers."""
+
+    names: list[bytes | None]
+    numbers: Sequence[int]
 
 
 @dataclass
@@ -64,6 +74,7 @@ class PartStream:
         self._start = stream_offset
         self._numbers = numbers
         self._index = IndexWriter(encoder.job, stage)
+        self._quick = quick()
         self._files = 0
         self._problems = 0
         # Only inodes with names still to come are in here.
@@ -186,6 +197,36 @@ class PartStream:
         if linked is not None:
             linked.is_whole = is_whole
         return is_whole
+
+    def add_files(self, base: bytes, parent: int, directory: int, run: Run, first: int) -> Files | None:
+        """Add files of a directory, from `first` on, as long as they are ordinary; None if none is.
+
+        `base` is the directory's global path with a slash at its end, `parent` its number.  What is ordinary
+        says quick.py.
+        """
+        quick, index, encoder = self._quick, self._index, self._encoder
+        if quick is None:
+            return None
+        lines, rows, count = b"", b"", 0
+
+        def write(buffer: memoryview, used: int, sent: int) -> int:
+            nonlocal lines, rows, count
+            place = buffer, used, ORDINARY_BYTES, sent
+            headers = encoder.job_name, encoder.owners
+            files = directory, base, run.names, run.numbers, first
+            count, used, lines, rows = quick.save(*files, *place, *headers, index.room, checksum, escape)
+            return used
+
+        self._stage.put_by(ORDINARY_BYTES, write)
+        if not count:
+            return None
+        end = first + count
+        names = [name for name in run.names[first:end] if name is not None]
+        files = Files(history_path(base, self._backup_root), parent, names, run.numbers[first:end], rows)
+        self._files += count
+        self._observer.files(files)
+        index.add_lines(lines, count)
+        return files
 
     def _data(self, path: bytes, descriptor: int, extents: Sequence[tuple[int, int]]) -> bool:
         """Copy the stretches of a file; what is missing at its end, or cannot be read, becomes zeros."""

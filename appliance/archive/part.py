@@ -1,14 +1,16 @@
 """What a part is asked for with, and what it tells while it is written."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from stat import S_IFREG
 from typing import NamedTuple, Protocol
 
 from appliance.archive.kinds import Kind
 from appliance.archive.markers import NO_MARKERS, Markers
+from appliance.archive.quick import ROW
 
-__all__ = ["Entry", "Frozen", "Observer", "PartRequest", "PartResult", "history_path"]
+__all__ = ["Entry", "Files", "Frozen", "Observer", "PartRequest", "PartResult", "history_path"]
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,29 @@ class Entry(NamedTuple):
     told: bool
 
 
+class Files(NamedTuple):
+    """Regular files of one directory and of one name each, next to each other in the stream.
+
+    `base` is the directory's path as in `Entry`, with a slash at its end; `parent` its number.  `rows` has a
+    `quick.ROW` for each of `names`.
+    """
+
+    base: bytes
+    parent: int
+    names: Sequence[bytes]
+    numbers: Sequence[int]
+    rows: bytes
+
+    def entries(self) -> Iterator["Entry"]:
+        """One after the other; the device and the time of access are not known."""
+        for name, number, row in zip(self.names, self.numbers, ROW.iter_unpack(self.rows), strict=True):
+            offset, inode, size, mtime, ctime, mode, uid, gid = row
+            seconds = (0, mtime // 10**9, ctime // 10**9, 0.0, mtime / 1e9, ctime / 1e9, 0, mtime, ctime)
+            status = os.stat_result((S_IFREG | mode, inode, 0, 1, uid, gid, size, *seconds))
+            path = self.base + name
+            yield Entry(path, name, number, self.parent, offset, status, Kind.FILE, number, told=False)
+
+
 class Observer(Protocol):
     """Told of each name and each problem, in the order of the stream, on the thread that writes it."""
 
@@ -109,6 +134,9 @@ class Observer(Protocol):
 
     def entry(self, entry: Entry, /) -> None:
         """A name is in the stream (its data may still be on its way)."""
+
+    def files(self, files: Files, /) -> None:
+        """Many names are in the stream, none of which was told before; instead of an `entry` for each."""
 
     def problem(self, path: bytes, text: str, /) -> None:
         """Something could not be saved as it is; `path` as in `Entry`, `text` one line for people."""

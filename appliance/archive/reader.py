@@ -174,6 +174,19 @@ class MemberReader:
         self._low = low + _QUICK_BYTES
         return self._begin(offset, raw, b"", fields, {b"x": raw[BLOCK : BLOCK + size]})
 
+    def take_run(self, take: Callable[[memoryview, int, int], int]) -> memoryview:
+        """Have `take(buffer, low, high)` take what is at hand, from the next header on; return what it took.
+
+        It returns where the last of the members that it took ends.  There is no `checksum` of them.
+        """
+        self.skip()
+        if self._ended or self._low == self._high:
+            return self._view[:0]
+        self._stop_sum()
+        low = self._low
+        self._low = take(self._view, low, self._high)
+        return self._view[low : self._low]
+
     def data(self) -> Iterator[memoryview]:
         """Yield what is left of the member's body, without its padding."""
         while self._body_left:

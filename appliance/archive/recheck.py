@@ -23,9 +23,13 @@ class Recheck(Generic[T]):
 
     def restored(self, offset: int, checksum: bytes, note: T) -> None:
         """A member is restored; `note` comes back if it turns out to be damaged."""
+        self.restored_as(offset, hexlify(checksum), note)
+
+    def restored_as(self, offset: int, digits: bytes, note: T) -> None:
+        """Likewise, with the checksum in digits."""
         if len(self._restored) >= UNCHECKED_MAX:
             self._restored.clear()
-        self._restored[offset] = hexlify(checksum), note
+        self._restored[offset] = digits, note
 
     def compare(self, index: Index) -> Iterator[T]:
         """Yield the notes of the members that are not what the index says.

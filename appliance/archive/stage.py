@@ -82,6 +82,15 @@ class Stage:
             self._sent += self._used
             self._used = 0
 
+    def put_by(self, room: int, write: Callable[[memoryview, int, int], int]) -> None:
+        """Have `write(buffer, used, sent)` append what it makes; it returns how much is used then.
+
+        At least `room` bytes are free, `sent` is the offset of the buffer's first byte.
+        """
+        if STAGE_BYTES - self._used < room:
+            self.flush()
+        self._used = write(self._view, self._used, self._sent)
+
     def put(self, data: bytes | memoryview) -> None:
         """Append `data`."""
         size = len(data)

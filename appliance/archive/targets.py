@@ -67,6 +67,18 @@ class Targets:
             found.append(Destination(number, self.paths[number] + (rest.split(b"/") if rest else [])))
         return found
 
+    def children(self, directory: bytes) -> Destination | None:
+        """Return the destination of a directory's place if all names in it go there, and nowhere else.
+
+        Nothing is asked for by its offset then, and the directory is not the backup root.
+        """
+        found = None if self._of_offset or not directory else self._table.children(directory)
+        if not found or len(found) != 1:
+            return None
+        source, number = found[0]
+        rest = directory[len(source) :].strip(b"/")
+        return Destination(number, self.paths[number] + (rest.split(b"/") if rest else []))
+
     def find_inode(self, relative: bytes, member: Member) -> list[Destination]:
         """Return the destinations of what may have several names: by its name, and by its offset."""
         found = self.find(relative)

@@ -25,11 +25,12 @@ from appliance.archive.encode import MemberEncoder
 from appliance.archive.errors import ArchiveUsageError, StartNotFoundError, StoppedError
 from appliance.archive.kinds import FLAG_OF_KIND, Kind, kind_of_mode
 from appliance.archive.listing import Lister, Name
-from appliance.archive.members import PartStream, member_name
+from appliance.archive.members import PartStream, Run, member_name
 from appliance.archive.numbers import Numbers, Place
 from appliance.archive.part import Observer, PartRequest, PartResult
 from appliance.archive.pax import RECORDS_BYTES_MAX
 from appliance.archive.protected import ProtectedFiles
+from appliance.archive.quick import ROW
 from appliance.archive.reader import LONG_NAME_BYTES_MAX
 from appliance.archive.stage import Sink, Stage
 from appliance.archive.statx import MOUNT_ROOT, Statx
@@ -46,6 +47,9 @@ PATH_BYTES_MAX = LONG_NAME_BYTES_MAX - 4096
 
 # Likewise what it takes as attributes of one inode, next to its names.
 ATTRIBUTES_BYTES_MAX = RECORDS_BYTES_MAX - 2 * LONG_NAME_BYTES_MAX - 4096
+
+# Files in a row that are not ordinary, after which those of a directory are no longer asked whether they are.
+MISSES_MAX = 8
 
 # O_NONBLOCK: a FIFO put in a file's place meanwhile must not hang the job (open(2)).
 _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -83,6 +87,11 @@ class _Level:
     numbers: Sequence[int] = ()
     look: Look | None = None
     pending: _Pending | None = None
+
+    @property
+    def base(self) -> bytes:
+        """What the paths of the names in it begin with."""
+        return self.path if self.path == b"/" else self.path + b"/"
 
 
 def write_part(
@@ -417,17 +426,43 @@ class _Walk:
 
     def _others(self, level: _Level, others: list[Name]) -> None:
         """Write what is in a directory and is none itself, unless it is unchanged."""
-        descriptor, look = level.descriptor, level.look
-        assert descriptor is not None, "it was just opened"
-        base = level.path if level.path == b"/" else level.path + b"/"
-        unchanged = () if look is None else look.unchanged
-        for other, number in zip(others, level.numbers, strict=False):
-            if other.name in unchanged:
-                continue
-            place = Place(number, level.node)
-            status = self._entry(descriptor, other.name, base + other.name, other.is_regular, place)
-            if look is not None and status is not None:
-                look.keep(other.name, status)
+        numbers = level.numbers[: len(others)]
+        # In a directory with several names of one number each is looked at by itself.
+        misses = 0 if isinstance(numbers, range) else MISSES_MAX
+        if level.look is not None and level.look.unchanged:
+            changed = [n for n, other in enumerate(others) if other.name not in level.look.unchanged]
+            others, numbers = [others[n] for n in changed], [numbers[n] for n in changed]
+        run = Run([other.name if other.is_regular else None for other in others], numbers)
+        done = 0
+        while done < len(others):
+            if misses < MISSES_MAX:
+                count = self._ordinary(level, run, done)
+                misses = 0 if count else misses + 1
+                done += count
+            if done < len(others):
+                self._other(level, others[done], numbers[done])
+                done += 1
+
+    def _ordinary(self, level: _Level, run: Run, first: int) -> int:
+        """Write the ordinary files that come next, many at once; return how many."""
+        if self._stop():
+            raise StoppedError("stopped on request")
+        assert level.descriptor is not None, "it was just opened"
+        files = self.members.add_files(level.base, level.node, level.descriptor, run, first)
+        if files is None:
+            return 0
+        if level.look is not None:
+            for name, row in zip(files.names, ROW.iter_unpack(files.rows), strict=True):
+                level.look.keep(name, row[1], row[4])
+        return len(files.names)
+
+    def _other(self, level: _Level, other: Name, number: int) -> None:
+        """Write anything else."""
+        assert level.descriptor is not None, "it was just opened"
+        place = Place(number, level.node)
+        status = self._entry(level.descriptor, other.name, level.base + other.name, other.is_regular, place)
+        if level.look is not None and status is not None:
+            level.look.keep(other.name, status.st_ino, status.st_ctime_ns)
 
     def _is_mounted(self, descriptor: int, status: os.stat_result, path: bytes) -> bool:
         """Whether a directory below the one that the part begins at is another file system.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from appliance.archive.errors import DamagedArchiveError
@@ -34,10 +35,15 @@ class Losses:
             self.job = origin[0] if origin else None
         self._begin(item.offset)
         if isinstance(item, Member):
+            self.met_members((item.offset,))
+
+    def met_members(self, offsets: Sequence[int]) -> None:
+        """Members that follow one which was met."""
+        for offset in offsets:
             if len(self._seen) >= SEEN_MAX:
                 self._seen.clear()
-                self._start = item.offset
-            self._seen.add(item.offset)
+                self._start = offset
+            self._seen.add(offset)
 
     def broke(self, error: DamagedArchiveError) -> None:
         """Where the next header should have been is none."""

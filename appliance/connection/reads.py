@@ -106,6 +106,11 @@ class ReadPlan:
         """Whether everything from here on is read, to the end of the image."""
         return self._wanted_up_to == ALL_ONES
 
+    @property
+    def is_to_the_end(self) -> bool:
+        """Whether all that is left is read in a row, whatever it is."""
+        return self.is_whole and not self._pending and self._directory is None
+
     def next_place(self) -> int | None:
         """Where the next header is to be read; None when nothing that is wanted is left."""
         while self._pending and self._pending[-1][0] <= self._position:

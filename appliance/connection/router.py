@@ -21,6 +21,7 @@ from appliance.archive.kinds import Kind
 from appliance.archive.lookup import SourceTable
 from appliance.archive.lost import lost_headers
 from appliance.archive.member import GlobalHeader, Member
+from appliance.archive.quick import Quick, quick
 from appliance.archive.reader import MemberReader
 from appliance.connection.channel import Channel, FeedEnd
 from appliance.connection.gather import Gather
@@ -56,6 +57,11 @@ class RouteTable:
         if member.kind not in (Kind.DIRECTORY, Kind.HARD_LINK):
             chosen |= self._by_offset.get(member.offset, set())
         return chosen
+
+    def feeds_below(self, directory: bytes) -> set[int] | None:
+        """Feeds for all members of a directory, None if they are not the same for each."""
+        found = None if self._by_offset else self._by_path.children(directory.strip(b"/"))
+        return None if found is None else {feed for _, feed in found}
 
 
 def plan_of(request: ChannelStartRequest) -> ReadPlan:
@@ -148,6 +154,7 @@ class Router:
         self._given_root = request.root
         self._gather = Gather(self._hand)
         self._losses = Losses()
+        self._quick = quick()
         self._is_closing = False  # the list of parts went by
         # Feeds that got members which the next index speaks of.
         self._unchecked: set[int] = set()
@@ -229,6 +236,30 @@ class Router:
         if chosen:
             self._unchecked |= chosen
             reader.copy(item, functools.partial(self._send, chosen))
+        if self._quick is not None and item.kind is Kind.FILE and self._plan.is_to_the_end:
+            self._pass_on_neighbours(self._quick, reader, path, item)
+
+    def _pass_on_neighbours(self, quick: Quick, reader: MemberReader, path: bytes, item: Member) -> None:
+        """Give the ordinary files (quick.py) that follow one of their directory to those that want them."""
+        wanted = self._table.feeds_below(path.rpartition(b"/")[0])
+        if wanted is None:
+            return
+        base, slash, _ = item.name.rpartition(b"/")
+        start = reader.offset
+        places: list[int] = []
+
+        def take(buffer: memoryview, low: int, high: int) -> int:
+            end, found = quick.span(buffer, low, high, base + slash)
+            places.extend(start + place - low for place in found)
+            return end
+
+        run = reader.take_run(take)
+        self._losses.met_members(places)
+        self._plan.passed(reader.offset)
+        chosen = {n for n in wanted if self._feeds[n].failed is None}
+        if run and chosen:
+            self._unchecked |= chosen
+            self._send(chosen, run)
 
     def _leave(self) -> None:
         """No index comes for what was read last; damage in it stays without names."""

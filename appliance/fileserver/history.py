@@ -7,19 +7,22 @@ ADD_NODE leaves after the run that lists it.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import repeat
 
 from appliance.archive.kinds import Kind
-from appliance.archive.part import Entry
+from appliance.archive.part import Entry, Files
+from appliance.archive.quick import ROW
 from appliance.fileserver.environment import HistoryForm
 from appliance.ndmp import messages as m
 from appliance.ndmp.declare import CODES
 from appliance.ndmp.enums import FileType, LogType
-from appliance.ndmp.fhcoding import dir_entry, node_entry, post_body
+from appliance.ndmp.fhcoding import dir_entry, node_entry, post_body, regular_entries
 from appliance.ndmp.session import Poster
 from appliance.text import show_path
 
 BATCH = 512
-"""Entries in one message.  Filers send 4,096 (a filer's transcript); fewer reach the catalogue sooner."""
+"""Entries in one message, and some more that come at once.  Filers send 4,096 (a filer's transcript); fewer
+reach the catalogue sooner."""
 
 _ADD_FILE, _ADD_DIR, _ADD_NODE = (
     CODES[post][1] for post in (m.FhAddFilePost, m.FhAddDirPost, m.FhAddNodePost)
@@ -80,6 +83,17 @@ class History:
                 entry.path,
                 "became another file while its directory was read; the file history shows the one before",
             )
+
+    def files(self, files: Files, /) -> None:
+        """Many names are in the stream."""
+        rows = ROW.iter_unpack(files.rows)
+        if self._form is HistoryForm.FILE:
+            paths = [files.base + name for name in files.names]
+            self._files += regular_entries(zip(paths, files.numbers, rows, strict=True))
+        elif self._form is HistoryForm.NODE:
+            self._nodes += regular_entries(zip(repeat(None), files.numbers, rows))
+        if len(self._files) >= BATCH or len(self._nodes) >= BATCH:
+            self.flush()
 
     def problem(self, path: bytes, text: str, /) -> None:
         """One name could not be saved as it is."""

@@ -10,6 +10,7 @@ import structlog
 
 from appliance import tls
 from appliance.agreement import offer
+from appliance.archive.quick import quick
 from appliance.config import Cluster, FileServer, Ndmp, NodeConfig
 from appliance.dmaport import DmaPort, DmaRole, Shared
 from appliance.errors import SpanreelError
@@ -99,6 +100,7 @@ class FileServerRole:
 
     def start(self) -> list[tuple[str, int]]:
         """Listen on both ports; return the addresses.  Raises OSError when a port is in use."""
+        self._log.info("small files are read and made by", helper="C" if quick() else "Python alone")
         address, cluster = self._config.node.address, self._config.section(Cluster)
         for_dmas = self._port.start()
         self._servers.append(

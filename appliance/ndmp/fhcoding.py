@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from appliance.ndmp.enums import FileStatUnsupported, FileType, FsType
 
@@ -20,6 +20,7 @@ __all__ = [
     "node_entries",
     "node_entry",
     "post_body",
+    "regular_entries",
 ]
 
 # node, fh_info, type, mode bits, size, mtime, owner, group; after a file's path.  64 bits have signs.
@@ -30,6 +31,7 @@ FileEntry = tuple[bytes, int, int, int, int, int, int, int, int]
 DirEntry = tuple[bytes, int, int]
 
 _U32_MAX = 0xFFFFFFFF
+_NANOSECONDS = 1_000_000_000
 _MODE_BITS = 0o7777
 _UNSUPPORTED = int(FileStatUnsupported.ATIME | FileStatUnsupported.CTIME)
 _UNIX = int(FsType.UNIX)
@@ -85,6 +87,27 @@ def node_entry(
         return facts
     length = len(path)
     return b"%b%b%b%b" % (_NAME.pack(1, _UNIX, length), path, _PADDING[length & 3], facts)
+
+
+def regular_entries(
+    files: Iterable[tuple[bytes | None, int, tuple[int, ...]]],
+) -> list[bytes]:
+    """The bytes of `node_entry` for regular files of one name each, last changed in 1970 or later.
+
+    Of each its path (None: an ndmp_node), its number, and what `quick.ROW` has of it.
+    """
+    pack, named, padding = _FILE.pack, _NAME.pack, _PADDING
+    regular = int(FileType.REG)
+    found = []
+    for path, node, (offset, _, size, mtime, _, mode, uid, gid) in files:
+        seconds = min(mtime // _NANOSECONDS, _U32_MAX)
+        facts = pack(1, _UNSUPPORTED, _UNIX, regular, seconds, 0, 0, uid, gid, mode, size, 1, node, offset)
+        if path is None:
+            found.append(facts)
+        else:
+            length = len(path)
+            found.append(b"%b%b%b%b" % (named(1, _UNIX, length), path, padding[length & 3], facts))
+    return found
 
 
 def file_entries(raw: bytes) -> list[FileEntry] | None:

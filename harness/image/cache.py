@@ -49,7 +49,7 @@ def tree_parts(root: Path, *folders: str) -> list[tuple[str, bytes]]:
         top = root / folder
         files = [top] if top.is_file() else sorted(p for p in top.rglob("*") if p.is_file())
         for path in files:
-            if "__pycache__" in path.parts or path.suffix == ".pyc":
+            if "__pycache__" in path.parts or path.suffix in (".pyc", ".so"):
                 continue
             executable = "x" if path.stat().st_mode & 0o100 else "-"
             parts.append((f"{path.relative_to(root)} {executable}", path.read_bytes()))

@@ -22,7 +22,7 @@ from harness.image.cache import Cache, key_of, tree_parts
 from harness.image.recipe import Project
 
 # Changed by hand when this module makes something else of the same inputs.
-PRODUCT_VERSION = "1"
+PRODUCT_VERSION = "2"
 # The appliance's interpreter; compiled files are of use to this one only.
 NODE_PYTHON = "3.11"
 # Wheels for any of these run on the appliance (glibc 2.36).
@@ -66,7 +66,10 @@ def product_key(project: Project) -> str:
     """Return the identity of this checkout's product: the same key means the same product."""
     lock = project.product_lock.read_bytes()
     present = [name for name in _SOURCES if (project.root / name).exists()]
-    parts = [("product", PRODUCT_VERSION.encode()), ("lock", lock), *tree_parts(project.root, *present)]
+    # Without a compiler on this host the product lacks its helper for small files.
+    compiler = str(bool(shutil.which("cc") or shutil.which("gcc"))).encode()
+    made = [("product", PRODUCT_VERSION.encode()), ("lock", lock), ("compiler", compiler)]
+    parts = [*made, *tree_parts(project.root, *present)]
     return key_of(parts)
 
 
@@ -133,7 +136,7 @@ class _Builder:
         for name in _SOURCES:
             path = self._project.root / name
             if path.is_dir():
-                shutil.copytree(path, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+                shutil.copytree(path, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
             elif path.exists():
                 source.mkdir(parents=True, exist_ok=True)
                 shutil.copy(path, source)

@@ -13,7 +13,7 @@ from pathlib import Path
 from appliance.archive.extract import Extractor
 from appliance.archive.frame import END_OF_ARCHIVE, PartSummary, global_header, trailer
 from appliance.archive.outcome import ExtractOptions, ExtractResult
-from appliance.archive.part import Entry, PartRequest, PartResult
+from appliance.archive.part import Entry, Files, PartRequest, PartResult
 from appliance.archive.reader import MemberReader
 from appliance.archive.targets import Target
 from appliance.archive.writer import write_part
@@ -47,6 +47,11 @@ class Recorder:
 
     def entry(self, entry: Entry) -> None:
         self.entries.append(entry)
+
+    def files(self, files: Files) -> None:
+        """Keep many."""
+        for entry in files.entries():
+            self.entry(entry)
 
     def problem(self, path: bytes, text: str) -> None:
         self.problems.append((path, text))

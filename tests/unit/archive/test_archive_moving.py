@@ -25,6 +25,12 @@ from tests.apart import NOBODY, SkippedError, apart, bind, enter_namespace, moun
 MIB = 1 << 20
 
 
+@pytest.fixture(autouse=True)
+def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each file is read and told by itself, in Python: a test does something between two of them."""
+    monkeypatch.setenv("SPANREEL_QUICK", "0")
+
+
 class Silent:
     """An observer of a verification that keeps problems."""
 

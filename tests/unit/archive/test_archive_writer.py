@@ -32,6 +32,12 @@ def make_small_tree(root: Path) -> None:
     (root / "junction" / "foreign").touch()
 
 
+@pytest.fixture
+def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each file is read and told by itself, in Python: a test does something between two of them."""
+    monkeypatch.setenv("SPANREEL_QUICK", "0")
+
+
 class During(Recorder):
     """An observer that does something to the tree when a name has gone by."""
 
@@ -138,6 +144,7 @@ def test_directories_nobody_owns(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.usefixtures("one_by_one")
 def test_a_file_that_shrinks_is_padded(tmp_path: Path) -> None:
     """The stream stays valid: the announced size follows, zeros in place of what is gone."""
     (tmp_path / "in").mkdir()
@@ -151,6 +158,7 @@ def test_a_file_that_shrinks_is_padded(tmp_path: Path) -> None:
     assert seen.problems == [(b"/a", "shrank while it was read; 1000000 bytes are saved as zeros")]
 
 
+@pytest.mark.usefixtures("one_by_one")
 def test_a_file_that_grows_is_cut(tmp_path: Path) -> None:
     """What is appended meanwhile is not saved, and the change is told."""
     (tmp_path / "in").mkdir()
@@ -162,6 +170,7 @@ def test_a_file_that_grows_is_cut(tmp_path: Path) -> None:
     assert seen.problems == [(b"/a", "changed while it was read")]
 
 
+@pytest.mark.usefixtures("one_by_one")
 def test_names_that_vanish_or_change_are_told(tmp_path: Path) -> None:
     """A file gone since its directory was listed, and one that became a FIFO, do not end or hang the job."""
     for name in ("a", "b", "c", "d"):

@@ -10,7 +10,7 @@ from pathlib import Path
 from dma_support import Site
 
 from appliance.archive.frame import END_OF_ARCHIVE, PartSummary, global_header, trailer
-from appliance.archive.part import Entry, PartRequest
+from appliance.archive.part import Entry, Files, PartRequest
 from appliance.archive.writer import write_part
 from tape.model.cartridge import Cartridge
 
@@ -29,6 +29,10 @@ class Recorder:
     def entry(self, entry: Entry, /) -> None:
         """Keep a name."""
         self.entries.append(entry)
+
+    def files(self, files: Files, /) -> None:
+        """Keep many."""
+        self.entries.extend(files.entries())
 
     def problem(self, path: bytes, text: str, /) -> None:
         """The trees of these tests have none."""
