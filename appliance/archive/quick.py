@@ -7,15 +7,11 @@ has it left alone.
 
 import os
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from struct import Struct
-from typing import Protocol
+from typing import Protocol, cast
 
 from appliance.archive.checksum import Checksum
-
-try:
-    from appliance.archive import _quick
-except ImportError:  # not compiled, or for another machine
-    _quick = None  # type: ignore[assignment]
 
 __all__ = ["ORDINARY_BYTES", "ROW", "Owners", "Quick", "is_compiled", "quick"]
 
@@ -91,6 +87,16 @@ class Quick(Protocol):
 
         Raises `OSError` if half of a file cannot be removed again.
         """
+
+
+def _load() -> Quick | None:
+    try:
+        return cast("Quick", import_module("appliance.archive._quick"))
+    except ImportError:  # not compiled, or for another machine
+        return None
+
+
+_quick = _load()
 
 
 def quick() -> Quick | None:
