@@ -26,6 +26,7 @@ from harness.lab import LabState
 from harness.providers import installed
 from harness.providers.base import NodeFile, NodePaths
 from harness.providers.libvirt import harm, machines, packages, preflight, roles
+from harness.providers.libvirt.claim import Claim
 from harness.providers.libvirt.daemon import LibvirtDaemon, quiet_errors
 from harness.providers.libvirt.disks import (
     config_archive,
@@ -67,12 +68,15 @@ class LibvirtProvider(RemoteProvider):
     def __init__(self, topology: Topology, lab: LabState, events: Events) -> None:
         super().__init__(topology, lab, events)
         self._names = Names(lab)
+        self._claim = Claim(self._names.runtime, lab.folder, lambda: netns.exists(self._names.netns))
         self._cache = Cache()
         self._daemon = LibvirtDaemon(self._names, self._cache.root / "libvirt")
         self._tape = TapeDaemon(self._names.netns, self._names.runtime)
         self._models = ModelDaemon(self._names.netns, self._names.runtime)
         # Set when one machine failed: the others need not be waited for.
         self._cancelled = threading.Event()
+        # Several machines are deployed at once, by one inventory.
+        self._inventory = threading.Lock()
         self._console_offsets: dict[str, int] = {}
         # Packages for plain machines, where there are such.
         self._repository: Path | None = None
@@ -82,6 +86,7 @@ class LibvirtProvider(RemoteProvider):
 
     def check(self) -> None:
         """See that this host can carry the lab."""
+        self._claim.require()
         if all(self.alive().values()):
             return
         use_kvm()
@@ -117,15 +122,8 @@ class LibvirtProvider(RemoteProvider):
     def down(self) -> None:
         """Switch everything off and remove it; works on half-made labs and twice."""
         self._close_ssh()
-        if netns.exists(self._names.netns):
-            self._switch_off()
-            self._tape.stop()
-            self._models.stop()
-            self._daemon.stop()
-            # The console recorder, and whatever a crash left: everything of a lab lives in its namespace.
-            self._end_processes()
-            netns.delete(self._names.netns)
-        shutil.rmtree(self._names.runtime, ignore_errors=True)
+        if self._claim.other() is None:
+            self._end_all()
         for node in self.topology.nodes:
             self._remove_disks(node)
         repair_dev_null()
@@ -133,7 +131,7 @@ class LibvirtProvider(RemoteProvider):
     def alive(self) -> Mapping[str, bool]:
         """Which machines run."""
         names: set[str] = set()
-        if netns.exists(self._names.netns):
+        if netns.exists(self._names.netns) and self._claim.other() is None:
             with contextlib.suppress(InfrastructureError), self._daemon.connected() as connection:
                 names = machines.running(connection)
         return {node.name: self._names.domain(node) in names for node in self.topology.nodes}
@@ -349,9 +347,11 @@ class LibvirtProvider(RemoteProvider):
         return images
 
     def _make_network(self) -> None:
+        self._claim.clear()
         self._names.runtime.mkdir(parents=True, exist_ok=True)
         self._names.logs.mkdir(parents=True, exist_ok=True)
         netns.create(self._names.netns)
+        self._claim.take()
 
     def _start_libraries(self) -> None:
         if targets := self._targets():
@@ -454,7 +454,8 @@ class LibvirtProvider(RemoteProvider):
     def _deploy(self, node: Node) -> None:
         """Make a node of a plain machine, as an operator would: by `site.yml`, over SSH."""
         product = ensure_product(checkout(), self._cache, lambda _: None)
-        folder = playbook.prepare(self.topology, self.lab, product)
+        with self._inventory:
+            folder = playbook.prepare(self.topology, self.lab, product)
         command = self.host_argv(playbook.argv(folder, "site.yml", "--limit", node.name))
         log = self._names.logs / f"ansible-{node.name}.log"
         with self.events.stepping(node.name, "deploy") as progress:
@@ -462,6 +463,17 @@ class LibvirtProvider(RemoteProvider):
             progress(f"{changed[node.name]} changes")
 
     # --- and removing them ----------------------------------------------------------------------
+
+    def _end_all(self) -> None:
+        if netns.exists(self._names.netns):
+            self._switch_off()
+            self._tape.stop()
+            self._models.stop()
+            self._daemon.stop()
+            # The console recorder, and whatever a crash left: everything of a lab lives in its namespace.
+            self._end_processes()
+            netns.delete(self._names.netns)
+        shutil.rmtree(self._names.runtime, ignore_errors=True)
 
     def _switch_off(self) -> None:
         with contextlib.suppress(InfrastructureError), self._daemon.connected() as connection:
