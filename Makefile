@@ -13,22 +13,24 @@ TOPOLOGY ?= vms
 VENV ?= .venv
 SPANREEL = $(VENV)/bin/spanreel
 PYTEST = $(VENV)/bin/python -m pytest
+SCENARIOS = tests/integration/test_scenarios.py
 
 # What a topology needs installed; one of your own of VMs needs what VMs need.
 OF_MACHINES = $(shell grep -qs '^provider: *machines' $(TOPOLOGY) && echo machines)
 GROUP = $(if $(filter process,$(TOPOLOGY)),process,$(or $(OF_MACHINES),vms))
 
-.PHONY: lab test night bench unit integration e2e lint clean
+.PHONY: lab test night bench unit integration scenarios image e2e lint clean
 
 lab:
 	@bootstrap/install $(GROUP)
 	@$(SPANREEL) lab run --topology $(TOPOLOGY)
 
-# Most tests wait, for processes or for one processor: two suites at once take the time of the longer.
+# Most tests wait, for processes or for one processor: suites side by side take the time of the longest.  What the
+# VMs boot is built meanwhile.
 test:
 	@bootstrap/install test
-	@echo "unit tests and the process lab, side by side, some minutes; then the main job on VMs"
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target unit integration
+	@echo "unit tests, the process lab and its scenarios, side by side, some minutes; then the main job on VMs"
+	@$(MAKE) --no-print-directory --jobs=4 --output-sync=target image unit scenarios integration
 	@$(MAKE) --no-print-directory e2e
 
 night:
@@ -42,9 +44,16 @@ bench:
 unit:
 	$(PYTEST) tests/unit
 
-# The scenarios are one test of some minutes.
 integration:
-	$(PYTEST) -o faulthandler_timeout=600 tests/integration
+	$(PYTEST) -o faulthandler_timeout=600 --ignore=$(SCENARIOS) tests/integration
+
+# One test of some minutes, in a network of its own beside the others' labs.
+scenarios:
+	$(PYTEST) -o faulthandler_timeout=0 $(SCENARIOS)
+
+# What it cannot build e2e builds, and says why not.
+image:
+	-$(VENV)/bin/python -m harness.image
 
 # A run of many minutes is watched as it goes (-s), and no stack is dumped because it takes long.
 e2e:
