@@ -58,26 +58,42 @@ LET_GO_SECONDS = 150.0
 LOOK_SECONDS = 0.5
 
 Victim = Callable[[Stage], Node]
-Harm = Callable[[Stage, Node, ExitStack], None]
 
 
-def kill(stage: Stage, node: Node, _later: ExitStack) -> None:
-    """Kill a node's roles."""
+@dataclass(frozen=True)
+class Harm:
+    """What is done to a node; `later` takes it away when the job has ended.
+
+    `word` tells it from others that one scenario does at the same moment: checks have it in their names.
+    """
+
+    do: Callable[[Stage, Node, ExitStack], None]
+    word: str = ""
+
+
+def _kill(stage: Stage, node: Node, _later: ExitStack) -> None:
     stage.provider.kill(node)
 
 
-def cut_power(stage: Stage, node: Node, _later: ExitStack) -> None:
-    """Switch a machine off, hard."""
+def _cut_power(stage: Stage, node: Node, _later: ExitStack) -> None:
     stage.provider.cut_power(node)
 
 
-def link(bad: Bad) -> Harm:
+KILL, CUT_POWER = Harm(_kill), Harm(_cut_power)
+
+
+def link(bad: Bad, word: str) -> Harm:
     """Return the harm that a node's link is bad until the job has ended."""
 
-    def harm(stage: Stage, node: Node, later: ExitStack) -> None:
+    def do(stage: Stage, node: Node, later: ExitStack) -> None:
         later.enter_context(stage.provider.bad_link(node, bad))
 
-    return harm
+    return Harm(do, word)
+
+
+def strike_name(moment: Moment, harm: Harm) -> str:
+    """Return what checks call it, as `backup within its largest part, deaf`."""
+    return f"{moment.operation} {moment.name}" + (f", {harm.word}" if harm.word else "")
 
 
 def strike(
@@ -89,7 +105,7 @@ def strike(
     """
     chance = stage.chance(f"{name} {moment.name}")
     nth = chance.randint(moment.first, max(moment.first, moment.last))
-    where = f"{moment.operation} {moment.name}"
+    where = strike_name(moment, harm)
     known = {job["id"] for job in stage.jobs()}
     bystander = None
     with ExitStack() as later:
@@ -100,7 +116,7 @@ def strike(
         tape.wait(1, lambda: job.runs)
         if _has_bystander(stage, victim, moment):
             bystander = stage.start("backup", "/archive", "--entry", _other_entry(stage), "--json")
-        harm(stage, victim, later)
+        harm.do(stage, victim, later)
         tape.clear()
         job.wait()
         if bystander is not None:

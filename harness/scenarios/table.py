@@ -10,6 +10,8 @@ from harness.faults.link import CUT, DEAF, LOSSY, MUTE, SLOW
 from harness.scenarios import library, ordinary
 from harness.scenarios.losses import (
     CLOSING,
+    CUT_POWER,
+    KILL,
     OPENING,
     READING,
     RESTORING,
@@ -17,10 +19,9 @@ from harness.scenarios.losses import (
     Harm,
     Moment,
     Victim,
-    cut_power,
-    kill,
     link,
     strike,
+    strike_name,
     works_again,
 )
 from harness.scenarios.stage import Stage
@@ -56,10 +57,12 @@ RESTORE: tuple[Moment, ...] = (READING, RESTORING)
 
 def _struck(name: str, victim: Victim, strikes: Sequence[tuple[Moment, Harm]], *, survives: bool) -> Scenario:
     """Return a scenario of one victim, harmed at some moments, each of a job of its own."""
+    names = [strike_name(moment, harm) for moment, harm in strikes]
+    assert len(set(names)) == len(names)
 
     def play(stage: Stage) -> None:
         for moment, harm in strikes:
-            with stage.run.guard(f"{moment.operation} {moment.name}"):
+            with stage.run.guard(strike_name(moment, harm)):
                 strike(stage, name, victim(stage), moment, harm, survives=survives)
         if not survives:
             works_again(stage)
@@ -70,25 +73,27 @@ def _struck(name: str, victim: Victim, strikes: Sequence[tuple[Moment, Harm]], *
 
 def _killed(role: str, operation: str, moments: Sequence[Moment]) -> Scenario:
     return _struck(
-        f"{role}-killed-{operation}", VICTIMS[role], [(each, kill) for each in moments], survives=False
+        f"{role}-killed-{operation}", VICTIMS[role], [(each, KILL) for each in moments], survives=False
     )
 
 
 def _cut(role: str) -> Scenario:
     """The connection server's loss is told after the minute that the other end of a stream is given."""
-    strikes = [(WITHIN, link(CUT)), (WITHIN, link(DEAF)), (WITHIN, link(MUTE)), (RESTORING, link(CUT))]
+    cut = link(CUT, "cut off")
+    strikes = [(WITHIN, cut), (WITHIN, link(DEAF, "deaf")), (WITHIN, link(MUTE, "mute")), (RESTORING, cut)]
     made = _struck(f"{role}-cut-off", VICTIMS[role], strikes, survives=False)
     return replace(made, slow=role != "owner")
 
 
 def _powerless(role: str) -> Scenario:
     """Peers wait for a machine that says nothing any more, and it takes minutes to boot."""
-    strikes = [(WITHIN, cut_power), (RESTORING, cut_power)]
+    strikes = [(WITHIN, CUT_POWER), (RESTORING, CUT_POWER)]
     return replace(_struck(f"{role}-power-cut", VICTIMS[role], strikes, survives=False), slow=True)
 
 
 def _bad(role: str) -> Scenario:
-    strikes = [(WITHIN, link(SLOW)), (WITHIN, link(LOSSY)), (RESTORING, link(LOSSY))]
+    lossy = link(LOSSY, "lossy")
+    strikes = [(WITHIN, link(SLOW, "slow")), (WITHIN, lossy), (RESTORING, lossy)]
     return _struck(f"{role}-bad-link", VICTIMS[role], strikes, survives=True)
 
 
