@@ -1,8 +1,9 @@
 """The bytes of an image, straight from tape: this process is the data end of the mover itself.
 
 No file server has part in it, so an image can be examined when none is there.  Whoever reads gets one
-stream of bytes over all cartridges.  Where a record cannot be read, bytes of ones come in its place, and the
-reading goes on behind it: they are no header of anything, so they cost the files in them and no more.
+stream of bytes over all cartridges.  Where a drive fails another one goes on, once.  Where a record cannot
+be read, bytes of ones come in its place, and the reading goes on behind it: they are no header of anything,
+so they cost the files in them and no more.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Generic, TypeVar
 
 from appliance.backupserver.media import Image, Segment
-from appliance.backupserver.operation import ABORT_WAIT_S, WINDOW_FIRST
+from appliance.backupserver.operation import ABORT_WAIT_S, WINDOW_FIRST, drive_failed
 from appliance.backupserver.peers import MediaPeers
 from appliance.errors import JobError
 from appliance.ndmp import dataconn
@@ -128,6 +129,7 @@ class ImageStream(Generic[Result]):
         self._result: list[Result] = []
         self._failure: BaseException | None = None
         self._in_a_row = 0
+        self._drive_failed = False
 
     def read(self, consume: Callable[[ReadInto], Result]) -> Result:
         """Return what `consume` makes of the image; it may stop before the end.
@@ -235,7 +237,7 @@ class ImageStream(Generic[Result]):
             if isinstance(event, m.NotifyMoverHaltedPost):
                 return event.reason
             if isinstance(event, m.NotifyMoverPausedPost):
-                segment = self._go_on(segment, position + self._moved())
+                segment = self._go_on(segment, position + self._moved(), event)
             if self._done.is_set():
                 enough += 1
                 if enough == CLOSE_POLLS:
@@ -245,18 +247,27 @@ class ImageStream(Generic[Result]):
             if polls % PROGRESS_POLLS == 0:
                 self._progress(position + self._moved())
 
-    def _go_on(self, segment: Segment, at: int) -> Segment:
+    def _go_on(self, segment: Segment, at: int, pause: m.NotifyMoverPausedPost) -> Segment:
         """The mover paused: continue in the segment that holds the next byte, or close."""
+        if not self._drive_failed and drive_failed(self._peers.shelf.tape, segment, pause):
+            self._drive_failed = True
+            begin = self._peers.shelf.mount_again(self._image, segment, pause.seek_position)
+            self._continue(segment, begin)
+            return segment
         following = self._holding(at)
         if following is None or following is segment or following.start != at:
             with self._unless_halted():
                 self._peers.mover.do(m.MoverCloseRequest())
             return segment
         self._peers.shelf.mount_for_reading(self._image, following)
-        with self._unless_halted():
-            self._set_window(following, at)
-            self._peers.mover.do(m.MoverContinueRequest())
+        self._continue(following, at)
         return following
+
+    def _continue(self, segment: Segment, begin: int) -> None:
+        """Have the mover go on where the tape stands, at a byte of a segment."""
+        with self._unless_halted():
+            self._set_window(segment, begin)
+            self._peers.mover.do(m.MoverContinueRequest())
 
     @contextlib.contextmanager
     def _unless_halted(self) -> Iterator[None]:

@@ -11,7 +11,9 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Final
 
+from appliance.backupserver.cartridge import Tape
 from appliance.backupserver.events import Event
+from appliance.backupserver.media import Segment
 from appliance.backupserver.peers import Peers
 from appliance.ndmp import messages as m
 from appliance.ndmp.client import Client
@@ -22,6 +24,7 @@ from appliance.ndmp.enums import (
     ErrorCode,
     MoverHaltReason,
     MoverMode,
+    MoverPauseReason,
 )
 from appliance.ndmp.errors import NdmpError, ReplyError
 from appliance.ndmp.xdr import Struct
@@ -61,6 +64,14 @@ class Halts:
         padding = self.moved - self.processed
         padded = 0 < padding < record_size and self.moved % record_size == 0
         return self.processed if padding == 0 or padded else None
+
+
+def drive_failed(tape: Tape, segment: Segment, pause: m.NotifyMoverPausedPost) -> bool:
+    """Whether a mover that reads paused because its drive failed: at a byte that is on this stretch of tape.
+
+    Servers of other makes halt then.
+    """
+    return pause.reason is MoverPauseReason.SEEK and segment.holds(pause.seek_position) and tape.had_error()
 
 
 class Operation(ABC):

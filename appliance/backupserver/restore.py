@@ -15,7 +15,7 @@ from appliance.backupserver.events import Line
 from appliance.backupserver.jobs import Job, Status
 from appliance.backupserver.media import Image, Segment
 from appliance.backupserver.nlist import Part
-from appliance.backupserver.operation import Halts, Operation
+from appliance.backupserver.operation import Halts, Operation, drive_failed
 from appliance.backupserver.peers import Context, Peers, open_peers, reading
 from appliance.backupserver.totals import VENDOR_TOTALS
 from appliance.errors import JobError
@@ -268,6 +268,7 @@ class Reading(Operation):
         self._current: Segment | None = None
         self._reads: deque[m.NotifyDataReadPost] = deque()
         self._paused = False
+        self._drive_failed = False
 
     def run(self) -> Halts:
         """Restore.  Raises NdmpError or SpanreelError."""
@@ -344,15 +345,21 @@ class Reading(Operation):
             self._reads.popleft()
 
     def on_paused(self, pause: m.NotifyMoverPausedPost) -> None:
-        """Go on with another segment; at the end of the image, or when nobody listens, close."""
+        """Go on with another segment, or drive; at the end of the image, or when nobody listens, close."""
         assert self._current is not None, "the mover runs within a segment"
-        segment = next_segment(self._segments, self._current, pause)
+        again = not self._drive_failed and drive_failed(self.peers.shelf.tape, self._current, pause)
+        segment = self._current if again else next_segment(self._segments, self._current, pause)
         if segment is None or self.data_halt is not None:
             self.peers.mover.do(m.MoverCloseRequest())
             return
         self._paused = True
-        self._mount(segment)
-        self.set_window(segment.start, segment.length or 0)
+        begin = segment.start
+        if again:
+            self._drive_failed = True
+            begin = self.peers.shelf.mount_again(self._image, segment, pause.seek_position)
+        else:
+            self._mount(segment)
+        self.set_window(begin, segment.start + (segment.length or 0) - begin)
         self.peers.mover.do(m.MoverContinueRequest())
         self._paused = False
         self._send_reads()

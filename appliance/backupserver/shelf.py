@@ -385,14 +385,45 @@ class Shelf:
     def mount_for_reading(self, image: Image, segment: Segment) -> None:
         """Load the cartridge of a segment and go to the segment's first record.
 
-        Raises JobError when the cartridge is not what the catalogue says, or not in the library.
+        Another drive is taken where this one fails.  Raises JobError when the cartridge is not what the
+        catalogue says, or not in the library.
         """
         self.open_for_reading(segment.barcode)
+        try:
+            self._go_to_segment(image, segment)
+        except ReplyError as error:
+            if error.code not in DRIVE_FAILURES or not self._take_another_drive():
+                raise
+            self._mount(segment.barcode, lambda: self.tape.open_for_reading(segment.barcode))
+            self._go_to_segment(image, segment)
+
+    def _go_to_segment(self, image: Image, segment: Segment) -> None:
         if not self.tape.go_to_file(segment.file - 1) or not self._is_header_of(image, segment):
             raise JobError(
                 f"{segment.barcode}: tape file {segment.file - 1} is not the header that the catalogue knows"
             )
         self.tape.next_file()
+
+    def mount_again(self, image: Image, segment: Segment, offset: int) -> int:
+        """Go to the record that a drive failed to read, in another drive if one is free.
+
+        Return the offset in the image at which that record begins; `offset` is a byte of it.  Raises as
+        `mount_for_reading`, and JobError when the record is not there.
+        """
+        failed, barcode = self.tape.serial, self.tape.barcode
+        records, within = divmod(offset - segment.start, image.record_size)
+        where = f"drive {failed} failed to read {barcode}, tape file {segment.file}, record {records}"
+        if self._take_another_drive():
+            self._note(f"{where}: looked for in drive {self.tape.serial}; have drive {failed} looked at")
+            self._mount(barcode, lambda: self.tape.open_for_reading(barcode))
+        else:
+            self._note(
+                f"{where}: no other drive is free, so it is tried again; have drive {failed} looked at"
+            )
+        self.mount_for_reading(image, segment)
+        if self.tape.skip_records(records):
+            raise JobError(f"{barcode}: tape file {segment.file} ends before record {records}")
+        return offset - within
 
     def _is_header_of(self, image: Image, segment: Segment) -> bool:
         try:

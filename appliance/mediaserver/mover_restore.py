@@ -4,6 +4,9 @@ The window's offset is the image's byte at the tape position where the stretch b
 at each MOVER_CONTINUE).  Within it the tape is positioned by records; a filemark or the end of data on
 the way pauses the mover.
 
+A drive that fails pauses the mover once, as a wish for another place on tape does: any DMA positions it and
+goes on, and one that sees the ERROR flag of TAPE_GET_STATE may take another drive first.
+
 While one record is sent, the drive reads the next into the other lane, if the part that was asked for goes on
 there: the tape never gets further ahead of the data server than that.
 """
@@ -19,7 +22,7 @@ from appliance.mediaserver.open_drive import OpenDrive
 from appliance.mediaserver.window import Window
 from appliance.ndmp.enums import MoverHaltReason, MoverPauseReason
 from appliance.ndmp.errors import RefusalError
-from tape.errors import BlankCheckError, DeviceError, FilemarkError, TapeError
+from tape.errors import BlankCheckError, DeviceError, FilemarkError, HardwareError, TapeError
 from tape.transport import Running
 
 
@@ -65,6 +68,7 @@ class RestoreStream(MoverStream):
     _lane = 0
     _reading: _Read | None = None
     _window = Window()
+    _drive_failed = False
 
     def transfer(self) -> MoverHaltReason:
         """Serve one request after the other until the data server has had enough."""
@@ -129,10 +133,23 @@ class RestoreStream(MoverStream):
             raise _NeedDma(MoverPauseReason.EOF)
         if isinstance(read.error, BlankCheckError):
             raise _NeedDma(MoverPauseReason.EOM)
+        if isinstance(read.error, HardwareError) and self._can_go_on(read.drive, read.error):
+            raise _NeedDma(MoverPauseReason.SEEK)
         if read.error is not None:
             raise self.medium_failed(read.error) from read.error
         self._held, self._length, self._lane = index, read.length, read.lane
         self._tell_record(index + 1)
+
+    def _can_go_on(self, drive: OpenDrive, error: HardwareError) -> bool:
+        """Whether the DMA may have the record once more: once in a stream, and not in profile strict.
+
+        A medium error is none of these: it would be the same in another drive, and each costs minutes.
+        """
+        if self.service.strict or self._drive_failed:
+            return False
+        self._drive_failed = True
+        self.service.reporter.report("the image may go on in another drive", drive.unit, error, drive)
+        return True
 
     def _read_ahead(self, end: int) -> None:
         """Ask for the record behind the one that is held, if it has bytes before `end` of the image."""

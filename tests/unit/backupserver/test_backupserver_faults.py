@@ -184,6 +184,68 @@ def test_an_image_goes_on_in_another_drive(lab: Site, broken: tuple[str, ...]) -
     assert restored(lab, job) == IMAGE
 
 
+READING = """
+[[fault]]
+device = "{drive}"
+command = "{command}"
+nth = {nth}
+times = {times}
+sense = "{sense}"
+"""
+READ_SEVENTH = 8
+"""Read commands until the seventh record of the image: the header is the first."""
+
+
+@pytest.mark.parametrize(("command", "nth"), [("READ(6)", READ_SEVENTH), ("SPACE(6)", 2)])
+def test_a_restore_goes_on_in_another_drive(lab: Site, command: str, nth: int) -> None:
+    """A drive that breaks is left: the record that it failed to read comes from the other one, once."""
+    job = back_up(lab)
+    script(lab, READING.format(drive="DRV1", command=command, nth=nth, times=0, sense="hardware error"))
+    result = restore.run(lab.context, restore.Request(job, (), b"/to", "keep", "fs1"))
+    assert (lab.script.received, result.status) == (IMAGE, Status.PROBLEMS)
+    assert leases.held(lab.catalogue) == {}
+    said = lab.output.getvalue()
+    assert "going on with drive DRV2" in said
+    if command == "READ(6)":
+        assert "drive DRV1 failed to read T1, tape file 2, record 6" in said
+        assert "drive:DRV1, cartridge T1, position block" in said
+        assert "HARDWARE ERROR" in said
+        assert "use another drive meanwhile" in said
+
+
+def test_a_drive_that_fails_once_while_reading_is_tried_again(tmp_path: Path) -> None:
+    """Where there is no other drive the same one goes on at the record that failed."""
+    with site(tmp_path, ("DRV1",)) as lab:
+        lab.script.image = IMAGE
+        job = back_up(lab)
+        script(lab, READING.format(drive="DRV1", command="READ(6)", nth=8, times=1, sense="hardware error"))
+        assert restored(lab, job) == IMAGE
+        assert "no other drive is free, so it is tried again" in lab.output.getvalue()
+
+
+def test_both_drives_broken_end_a_restore(lab: Site) -> None:
+    """Drives are changed once in a stream; then it ends, and says which drive, cartridge and remedy."""
+    job = back_up(lab)
+    for drive in ("DRV1", "DRV2"):
+        script(lab, READING.format(drive=drive, command="READ(6)", nth=4, times=0, sense="hardware error"))
+    with pytest.raises(
+        JobError, match=r"MEDIA_ERROR \(drive:DRV2, cartridge T1.*HARDWARE ERROR.*another drive"
+    ):
+        restored(lab, job)
+    assert leases.held(lab.catalogue) == {}
+    lab.model.faults.replace(FaultPlan())
+    assert restored(lab, job) == IMAGE
+
+
+def test_a_place_that_cannot_be_read_is_not_carried_about(lab: Site) -> None:
+    """A medium error would be one in any drive: no cartridge is moved for it."""
+    job = back_up(lab)
+    lab.model.faults.add(CartridgeFault("T1", medium_error=FIRST_RECORD + 5))
+    with pytest.raises(JobError, match=r"MEDIA_ERROR \(drive:DRV1, cartridge T1.*MEDIUM ERROR"):
+        restored(lab, job)
+    assert "DRV2" not in lab.output.getvalue()
+
+
 def test_where_there_is_no_other_drive_the_same_one_is_tried(tmp_path: Path) -> None:
     """A drive that fails once goes on with the next cartridge."""
     with site(tmp_path, ("DRV1",)) as lab:

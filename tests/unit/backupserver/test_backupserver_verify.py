@@ -12,13 +12,14 @@ from dma_support import Site, site
 from image_support import RECORD, flip, save
 
 from appliance.archive.part import Entry
-from appliance.backupserver import backup, jobs, verify
+from appliance.backupserver import backup, jobs, leases, verify
 from appliance.backupserver.jobs import Job, Status
 from appliance.cli import run
 from appliance.errors import ConfigurationError, ExitCode, JobError
 from appliance.ndmp.enums import ErrorCode
 from tape.errors import MediumError
 from tape.model.cartridge import Cartridge
+from tape.model.faultscript import parse_faults
 
 LARGE = 36 << 20
 """More than two of the library's cartridges hold."""
@@ -102,6 +103,21 @@ def test_an_unreadable_record_costs_the_files_in_it(
     assert named(result) == {b"", b"/projects/large"}
     assert result.files == len(entries) - 1
     assert any("1 records on tape cannot be read" in text for _, text in result.problems)
+
+
+def test_a_drive_that_breaks_is_left(tmp_path: Path) -> None:
+    """Every file is vouched for all the same, from the other drive; the job's problem is the drive's line."""
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "large").write_bytes(random.Random(1).randbytes(9 * RECORD))
+    (tmp_path / "site").mkdir()
+    with site(tmp_path / "site", ("DRV1", "DRV2")) as lab:
+        job, entries = back_up(lab, tmp_path / "tree")
+        fault = 'device = "DRV1"\ncommand = "READ(6)"\nnth = 5\ntimes = 0\nsense = "hardware error"\n'
+        lab.model.faults.extend(parse_faults(f"[[fault]]\n{fault}"))
+        result = verify.run(lab.context, job, ())
+        assert (result.files, result.damaged) == (len(entries), 0)
+        assert "drive DRV1 failed to read T1, tape file 2, record 3" in lab.output.getvalue()
+        assert leases.held(lab.catalogue) == {}
 
 
 def test_an_image_over_three_cartridges_is_one(lab: Site, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from appliance.ndmp.enums import (
     TapeFlag,
     TapeOpenMode,
 )
-from tape.commands import LOG_SENSE, READ_BLOCK_LIMITS, READ_POSITION, WRITE_6
+from tape.commands import LOG_SENSE, READ_6, READ_BLOCK_LIMITS, READ_POSITION, WRITE_6
 from tape.model.faults import CartridgeFault
 from tape.model.faultscript import parse_faults
 from tape.sense import Sense, SenseKey
@@ -34,6 +34,7 @@ from tests.unit.mediaserver.support import (
     mtio,
     posted,
     read,
+    receive,
     write,
 )
 
@@ -110,6 +111,65 @@ def test_a_drive_that_fails_once_pauses_and_says_that_it_was_an_error(site: Site
     flags = client.call(m.TapeGetStateRequest(), m.TapeGetStateReply).flags
     assert flags & TapeFlag.ERROR
     client.do(m.MoverAbortRequest())
+
+
+DEFECT = Completion(ScsiStatus.CHECK_CONDITION, sense=Sense(SenseKey.HARDWARE_ERROR, 0x44, 0x00).encode())
+
+
+def reading(site: Site, client: Client, data: bytes) -> socket.socket:
+    """Return a restore's data connection; the drive fails at the third record of what was asked for."""
+    write(client, *(data[begin : begin + RECORD] for begin in range(0, len(data), RECORD)))
+    mtio(client, MtioOp.REW)
+    client.do(m.MoverSetRecordSizeRequest(RECORD))
+    client.do(m.MoverSetWindowRequest(0, len(data)))
+    stream = site.listen(client, MoverMode.WRITE)
+    client.do(m.MoverReadRequest(0, 2 * RECORD))
+    assert receive(stream, 2 * RECORD) == data[: 2 * RECORD]
+    site.gate.fail(READ_6.opcode, DEFECT)
+    client.do(m.MoverReadRequest(2 * RECORD, len(data) - 2 * RECORD))
+    return stream
+
+
+def test_a_drive_that_fails_while_reading_pauses_once(site: Site) -> None:
+    """It asks for that place again, with the flag; from there on the stream goes on without loss."""
+    client, data = site.opened(), bytes(range(200)) * 25
+    stream = reading(site, client, data)
+    line = posted(client, m.LogMessagePost).entry.decode()
+    assert f"drive:DRV1, cartridge {ONE}, position block" in line
+    assert "HARDWARE ERROR" in line
+    assert "use another drive" in line
+    assert posted(client, m.NotifyMoverPausedPost) == m.NotifyMoverPausedPost(
+        MoverPauseReason.SEEK, 2 * RECORD
+    )
+    assert client.call(m.TapeGetStateRequest(), m.TapeGetStateReply).flags & TapeFlag.ERROR
+    client.do(m.TapeCloseRequest())
+    site.operator_moves(ONE, None)
+    site.operator_moves(ONE, 1)
+    client.do(m.TapeOpenRequest(b"drive:DRV2", TapeOpenMode.READ))
+    mtio(client, MtioOp.FSR, 2)
+    client.do(m.MoverSetWindowRequest(2 * RECORD, len(data) - 2 * RECORD))
+    client.do(m.MoverContinueRequest())
+    assert receive(stream, 3 * RECORD) == data[2 * RECORD :]
+    assert mover(client).bytes_moved == len(data)
+
+
+def test_a_drive_that_fails_again_while_reading_halts(site: Site) -> None:
+    """Once in a stream: a DMA that knows no other drive is not kept busy for ever."""
+    client = site.opened()
+    reading(site, client, bytes(5 * RECORD))
+    assert posted(client, m.NotifyMoverPausedPost).reason is MoverPauseReason.SEEK
+    site.gate.fail(READ_6.opcode, DEFECT)
+    mtio(client, MtioOp.REW)
+    client.do(m.MoverSetWindowRequest(0, 5 * RECORD))
+    client.do(m.MoverContinueRequest())
+    assert posted(client, m.NotifyMoverHaltedPost).reason is MoverHaltReason.MEDIA_ERROR
+
+
+def test_strict_halts_where_a_drive_fails(strict_site: Site) -> None:
+    """The draft knows no pause for it."""
+    client = strict_site.opened()
+    reading(strict_site, client, bytes(5 * RECORD))
+    assert posted(client, m.NotifyMoverHaltedPost).reason is MoverHaltReason.MEDIA_ERROR
 
 
 def test_a_full_cartridge_is_no_error(site: Site) -> None:
