@@ -232,7 +232,11 @@ class Writing(Operation):
             raise
         if halts.good:
             length = halts.agreed(self._image.record_size)
-            self._end(halts.moved if length is None else length)
+            try:
+                self._end(halts.moved if length is None else length)
+            except JobError:
+                self._end_at_what_is_kept()
+                raise
         elif halts.mover is MoverHaltReason.MEDIA_ERROR:
             self._rescue_damaged(halts.moved)
         else:
@@ -326,7 +330,19 @@ class Writing(Operation):
         if not moved:
             return
         with contextlib.suppress(NdmpError, SpanreelError):
-            self._end(moved)
+            if self._segment is not None:
+                self._end_segment(moved)
+        self._end_at_what_is_kept()
+
+    def _end_at_what_is_kept(self) -> None:
+        """Enter the length of an image of which a cartridge holds less than was counted when it was written.
+
+        What was counted on tape is in the segments by now; where one has no end nobody can say.
+        """
+        segments = media.segments(self._catalogue, self._image)
+        lengths = [segment.length for segment in segments]
+        if segments and None not in lengths:
+            media.end_image(self._catalogue, self._image, segments[-1].start + (lengths[-1] or 0))
 
     def _rescue_damaged(self, moved: int) -> None:
         """Enter how far an image came that a drive or cartridge ended; nothing more is written there."""

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Collection
 from typing import Final
 
+from appliance.configservice import VENDOR
 from appliance.errors import InfrastructureError, JobError
 from appliance.ndmp import messages as m
 from appliance.ndmp.client import Client
@@ -163,12 +164,19 @@ class Tape:
         return self._mtio(MtioOp.FSR, count) if count else 0
 
     def had_error(self) -> bool:
-        """Whether the last thing that was done in the drive ended with an error; False if nobody tells."""
+        """Whether the last thing that was done in the drive ended with an error; False if nobody tells.
+
+        Our own media server is believed only: the draft does not say what the flag means, and a server of
+        another make may set it at an ordinary end of medium.
+        """
         try:
             state = self._client.call(m.TapeGetStateRequest(), m.TapeGetStateReply)
+            if not state.flags & TapeFlag.ERROR:
+                return False
+            server = self._client.call(m.ConfigGetServerInfoRequest(), m.ConfigGetServerInfoReply)
         except ReplyError:
             return False
-        return bool(state.flags & TapeFlag.ERROR)
+        return server.vendor_name == VENDOR
 
     def close(self) -> None:
         """Give the drive back; safe to call when it is not open."""

@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 from dma_support import Site, site
 
+from appliance import configservice
 from appliance.backupserver import backup, jobs, leases, media, restore
+from appliance.backupserver.cartridge import Tape
 from appliance.backupserver.jobs import Job, Status
 from appliance.backupserver.labels import Header
 from appliance.backupserver.media import MediumState
 from appliance.errors import InfrastructureError, JobError
-from appliance.ndmp.enums import DataHaltReason
+from appliance.mediaserver.open_drive import OpenDrive
+from appliance.ndmp.enums import DataHaltReason, TapeFlag
 from tape.model.cartridge import Cartridge
 from tape.model.faults import CartridgeFault, FaultPlan
 from tape.model.faultscript import parse_faults
@@ -182,6 +185,43 @@ def test_an_image_goes_on_in_another_drive(lab: Site, broken: tuple[str, ...]) -
     assert leases.held(lab.catalogue) == {}
     lab.model.faults.replace(FaultPlan())
     assert restored(lab, job) == IMAGE
+
+
+@pytest.fixture
+def two_records_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever counts records on tape finds two less than were written: a drive lost its buffer."""
+    real = Tape.skip_records
+
+    def skip_records(tape: Tape, count: int) -> int:
+        return real(tape, count - 2) + 2
+
+    monkeypatch.setattr(Tape, "skip_records", skip_records)
+
+
+@pytest.mark.usefixtures("two_records_lost")
+@pytest.mark.parametrize(("command", "nth", "kept"), [("WRITE(6)", 8, 3), ("WRITE FILEMARKS(6)", 3, 19)])
+def test_a_failed_image_is_as_long_as_what_is_on_tape(lab: Site, command: str, nth: int, kept: int) -> None:
+    """Whether it fails on the way or at its end, the catalogue knows no byte that no cartridge holds."""
+    script(lab, BROKEN.format(drive="DRV1", command=command, nth=nth))
+    with pytest.raises(JobError, match="T1 holds"):
+        back_up(lab)
+    (failed,) = jobs.list_all(lab.catalogue)
+    (image,) = media.images(lab.catalogue, failed.id)
+    assert [part.length for part in media.segments(lab.catalogue, image)] == [kept * RECORD]
+    assert image.length == kept * RECORD
+
+
+def test_the_flag_of_another_make_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server of another make that has ERROR set at each end of medium: the cartridge is full, and good."""
+    monkeypatch.setattr(configservice, "VENDOR", b"Elsewhere")
+    monkeypatch.setattr(OpenDrive, "flags", TapeFlag.NOREWIND | TapeFlag.ERROR)
+    with site(tmp_path, ("DRV1", "DRV2")) as lab:
+        lab.script.image = IMAGE * 4
+        job = back_up(lab)
+        assert (job.status, [barcode for barcode, _ in job.media]) == (Status.COMPLETE, ["T1", "T2"])
+        assert (state(lab, "T1"), media.media(lab.catalogue)["T1"].fault) == (MediumState.FULL, "")
+        assert "DRV2" not in lab.output.getvalue()
+        assert restored(lab, job) == IMAGE * 4
 
 
 READING = """
