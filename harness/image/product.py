@@ -158,6 +158,8 @@ class _Builder:
         ]
         run_logged(target, log, "installing the wheel into the product tree")
         shutil.rmtree(library / "bin", ignore_errors=True)
+        if not any((library / "appliance" / "archive").glob("_quick*.so")):
+            self._progress("no C compiler here: the product goes without its helper for small files")
         for package in ("appliance", "harness", "tape"):
             self._compile(library / package)
         shutil.rmtree(work)
