@@ -291,6 +291,17 @@ nanoseconds(const struct timespec *time)
     return time->tv_sec * NANOSECONDS + time->tv_nsec;
 }
 
+/* Open a file to read it; reading must not change the tree where the kernel allows that (open(2), O_NOATIME).
+ */
+static int
+open_file(int directory, const char *name)
+{
+    /* O_NONBLOCK: a FIFO put in a file's place meanwhile must not hang the job. */
+    const int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
+    int file = openat(directory, name, flags | O_NOATIME);
+    return file < 0 && errno == EPERM ? openat(directory, name, flags) : file;
+}
+
 /* Save one file; 1 if it is saved, 0 if it is not ordinary, -1 with an exception set. */
 static int
 save_one(Save *save, Batch *batch, const char *name, Py_ssize_t name_bytes, unsigned long long node)
@@ -306,9 +317,7 @@ save_one(Save *save, Batch *batch, const char *name, Py_ssize_t name_bytes, unsi
     unsigned char *at = (unsigned char *)save->buffer.buf + save->used;
     struct stat status;
     int is_whole = 0;
-    Py_BEGIN_ALLOW_THREADS
-        /* O_NONBLOCK: a FIFO put in a file's place meanwhile must not hang the job (open(2)). */
-        int file = openat(save->directory, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | O_NOATIME);
+    Py_BEGIN_ALLOW_THREADS int file = open_file(save->directory, name);
     if (file >= 0) {
         is_whole = is_ordinary(file, &status, room) && read_whole(file, at + HEADERS, &status);
         close(file);
