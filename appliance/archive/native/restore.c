@@ -221,29 +221,39 @@ complete(int file, const char *data, const Found *found, const Restorer *restore
     return close(file) == 0 && is_done;
 }
 
+/* Make a file; false if it is not there afterwards.  `failed` is why half of it cannot be removed again. */
+static int
+create(int directory, const char *name, const char *data, const Found *found, const Restorer *restorer,
+       int *failed)
+{
+    /* O_EXCL: a new inode or nothing, so no link that somebody put there is written through. */
+    int file = openat(directory, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (file < 0)
+        return 0;
+    if (complete(file, data, found, restorer))
+        return 1;
+    if (unlinkat(directory, name, 0) != 0)
+        *failed = errno;
+    return 0;
+}
+
 /* Make a file; 1 if it is there, 0 if nothing is, -1 with an exception set if half of it cannot be removed.
  */
 static int
 make_file(int directory, const char *name, const char *data, const Found *found, const Restorer *restorer)
 {
-    int is_done = 0, failed = 0;
+    int failed = 0;
     if (!restorer->may_give && (found->uid != restorer->uid || found->gid != restorer->gid))
         return 0;
-    Py_BEGIN_ALLOW_THREADS
-        /* O_EXCL: a new inode or nothing, so no link that somebody put there is written through. */
-        int file = openat(directory, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (file >= 0) {
-        is_done = complete(file, data, found, restorer);
-        if (!is_done && unlinkat(directory, name, 0) != 0)
-            failed = errno;
-    }
-    Py_END_ALLOW_THREADS if (failed)
-    {
+    PyThreadState *state = PyEval_SaveThread();
+    int is_made = create(directory, name, data, found, restorer, &failed);
+    PyEval_RestoreThread(state);
+    if (failed) {
         errno = failed;
         PyErr_SetFromErrno(PyExc_OSError);
         return -1;
     }
-    return is_done;
+    return is_made;
 }
 
 /* Add what the caller gets of a file; false with an exception set. */

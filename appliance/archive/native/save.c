@@ -291,8 +291,7 @@ nanoseconds(const struct timespec *time)
     return time->tv_sec * NANOSECONDS + time->tv_nsec;
 }
 
-/* Open a file to read it; reading must not change the tree where the kernel allows that (open(2), O_NOATIME).
- */
+/* Open a file to read it, which must not change its time of access where the kernel allows that (open(2)). */
 static int
 open_file(int directory, const char *name)
 {
@@ -300,6 +299,18 @@ open_file(int directory, const char *name)
     const int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
     int file = openat(directory, name, flags | O_NOATIME);
     return file < 0 && errno == EPERM ? openat(directory, name, flags) : file;
+}
+
+/* Read an ordinary file to where it goes, and its status; false if it is none. */
+static int
+fetch(int directory, const char *name, unsigned char *at, long long room, struct stat *status)
+{
+    int file = open_file(directory, name);
+    if (file < 0)
+        return 0;
+    int is_whole = is_ordinary(file, status, room) && read_whole(file, at, status);
+    close(file);
+    return is_whole;
 }
 
 /* Save one file; 1 if it is saved, 0 if it is not ordinary, -1 with an exception set. */
@@ -316,13 +327,11 @@ save_one(Save *save, Batch *batch, const char *name, Py_ssize_t name_bytes, unsi
     memcpy(path + save->base_bytes, name, (size_t)name_bytes);
     unsigned char *at = (unsigned char *)save->buffer.buf + save->used;
     struct stat status;
-    int is_whole = 0;
-    Py_BEGIN_ALLOW_THREADS int file = open_file(save->directory, name);
-    if (file >= 0) {
-        is_whole = is_ordinary(file, &status, room) && read_whole(file, at + HEADERS, &status);
-        close(file);
-    }
-    Py_END_ALLOW_THREADS if (!is_whole) return 0;
+    PyThreadState *state = PyEval_SaveThread();
+    int is_whole = fetch(save->directory, name, at + HEADERS, room, &status);
+    PyEval_RestoreThread(state);
+    if (!is_whole)
+        return 0;
     Owner owner;
     int found = find_owner(save->owners, &status, &owner);
     if (found <= 0)
@@ -399,7 +408,7 @@ save(PyObject *module, PyObject *arguments)
                           &save.sent, &save.job, &save.job_bytes, &PyDict_Type, &save.owners, &lines_room,
                           &save.checksum, &save.escape))
         return NULL;
-    batch.rows = PyMem_Malloc(BATCH_MAX * sizeof(Row));
+    batch.rows = PyMem_Calloc(BATCH_MAX, sizeof(Row));
     if (batch.rows == NULL) {
         PyErr_NoMemory();
         goto done;
