@@ -16,12 +16,15 @@ enum {
     NAME = 100,
     PREFIX = 155,
     PREFIX_AT = 345,
+    MAGIC_AT = 257,
     ID_DIGITS = 7,
     SIZE_DIGITS = 11,
     RECORDS_MAX = 96, /* a time and a guard take 56 */
     CHECKSUM = 16,
     BATCH_MAX = 256, /* files of one call: between calls a job can be stopped */
 };
+
+static const char MAGIC[8] = {'u', 's', 't', 'a', 'r', 0, '0', '0'}; /* POSIX, with its version */
 
 #define OCTAL_SIZE_MAX 077777777777LL
 #define NANOSECONDS 1000000000LL

@@ -1,7 +1,6 @@
 /* Reading ordinary members that are at hand, and restoring them.
 
-   Nothing here trusts what it reads: a header counts if it is, byte for byte, of the form that save.c writes.
- */
+   Nothing here trusts what it reads: a header counts if it is, byte for byte, of the form that save.c writes. */
 
 #include "quick.h"
 
@@ -55,8 +54,7 @@ origin_of(const unsigned char *name)
     return take_decimal(name + digits, (int)(length - digits));
 }
 
-/* The time that the records of an ordinary file hold, in nanoseconds, guard and all checked; -1 for others.
- */
+/* The time in the records of an ordinary file, in nanoseconds, their guard checked; -1 for other records. */
 static long long
 records_time(const unsigned char *records, long long size)
 {
@@ -95,12 +93,8 @@ static int
 read_headers(const unsigned char *at, Found *found)
 {
     const unsigned char *block = at + 2 * BLOCK;
-    if (at[156] != 'x' || block[156] != '0' ||
-        memcmp(block + 257,
-               "ustar\0"
-               "00",
-               8) != 0 ||
-        block[157])
+    if (at[156] != 'x' || block[156] != '0' || block[157] ||
+        memcmp(block + MAGIC_AT, MAGIC, sizeof MAGIC) != 0)
         return 0;
     if (!is_sound(at) || !is_sound(block))
         return 0;
@@ -127,8 +121,7 @@ read_headers(const unsigned char *at, Found *found)
     return is_plain(found->name, found->name_bytes);
 }
 
-/* Bytes of a stream that are at hand, and what the names in it begin with: a directory with a slash, or
- * nothing. */
+/* Bytes of a stream that are at hand; `base` is what the names in it begin with: a directory and a slash. */
 typedef struct {
     Py_buffer buffer;
     Py_ssize_t low, high, base_bytes;
@@ -237,8 +230,7 @@ create(int directory, const char *name, const char *data, const Found *found, co
     return 0;
 }
 
-/* Make a file; 1 if it is there, 0 if nothing is, -1 with an exception set if half of it cannot be removed.
- */
+/* Make a file: 1 if it is there, 0 if nothing is, -1 with an exception set if half of it stays. */
 static int
 make_file(int directory, const char *name, const char *data, const Found *found, const Restorer *restorer)
 {

@@ -37,16 +37,11 @@ finish_block(unsigned char *block, char flag, unsigned mode, const Owner *owner,
     put_octal(block + 124, SIZE_DIGITS, size);
     put_octal(block + 136, SIZE_DIGITS, mtime);
     block[156] = (unsigned char)flag;
-    memcpy(block + 257,
-           "ustar\0"
-           "00",
-           8);
+    memcpy(block + MAGIC_AT, MAGIC, sizeof MAGIC);
     memcpy(block + 265, owner->user, (size_t)owner->user_bytes);
     memcpy(block + 297, owner->group, (size_t)owner->group_bytes);
-    memcpy(block + 329,
-           "0000000\0"
-           "0000000",
-           15);
+    put_octal(block + 329, ID_DIGITS, 0);
+    put_octal(block + 337, ID_DIGITS, 0);
     put_octal(block + 148, 6, block_sum(block));
     block[155] = ' ';
 }
@@ -126,7 +121,8 @@ is_near(const struct timespec *time)
 static int
 is_ordinary(int file, struct stat *status, long long room)
 {
-    int flags = 0;
+    /* The kernel fills an int; some file systems in user space fill the long that is declared. */
+    int flags[2] = {0, 0};
     if (fstat(file, status) != 0 || !S_ISREG(status->st_mode) || status->st_nlink != 1)
         return 0;
     if (status->st_size > room || status->st_blocks * 512LL < status->st_size)
@@ -137,7 +133,7 @@ is_ordinary(int file, struct stat *status, long long room)
     if (attributes > 0 || (attributes < 0 && errno != ENOTSUP && errno != ENODATA))
         return 0;
     /* A file system that has no flags says so by an error. */
-    if (ioctl(file, FS_IOC_GETFLAGS, &flags) == 0 && flags & (FS_IMMUTABLE_FL | FS_APPEND_FL))
+    if (ioctl(file, FS_IOC_GETFLAGS, flags) == 0 && flags[0] & (FS_IMMUTABLE_FL | FS_APPEND_FL))
         return 0;
     return 1;
 }
