@@ -1,6 +1,6 @@
 /* Reading ordinary members that are at hand, and restoring them.
 
-   Nothing here trusts what it reads: a header counts if it is byte for byte of the form that save.c writes. */
+   Nothing here trusts what it reads: a header counts if it has the form that save.c writes, byte by byte. */
 
 #include "quick.h"
 

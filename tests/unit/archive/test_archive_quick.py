@@ -1,10 +1,12 @@
 """The compiled helper for ordinary files makes and reads what the Python code does, byte for byte."""
 
 import contextlib
+import gc
 import os
 import random
 import resource
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -516,3 +518,25 @@ def test_without_the_helper_all_is_done_in_python(monkeypatch: pytest.MonkeyPatc
     (tmp_path / "in" / "file").write_bytes(b"data")
     assert extract(image(tmp_path / "in"), tmp_path / "out").files == 2
     assert (tmp_path / "out" / "file").read_bytes() == b"data"
+
+
+def test_nothing_is_kept_of_what_was_done(tmp_path: Path) -> None:
+    """Objects made for thousands of files are gone when the caller lets go of them."""
+    for number in range(100):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / f"ü{number}").write_bytes(bytes(number))
+    names: list[bytes | None] = [f"ü{number}".encode() for number in range(100)]
+    data = image(tmp_path / "in")
+
+    def work() -> int:
+        assert saved(tmp_path / "in", names)[0] == 100
+        for name in list((tmp_path / "out").glob("*")):
+            name.unlink()
+        assert extract(data, tmp_path / "out").files == 101
+        gc.collect()
+        return sys.getallocatedblocks()
+
+    (tmp_path / "out").mkdir()
+    work()
+    before = min(work() for _ in range(3))
+    assert min(work() for _ in range(10)) < before + 100
