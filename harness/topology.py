@@ -13,6 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from harness import virtualtape
 from harness.errors import TopologyError, UsageError
 from harness.yamlfile import Document, load
 
@@ -30,6 +31,9 @@ MODEL_TARGET = "iscsi-model"
 # Drives and changers of the media server's own, by its kernel's sg driver.
 HARDWARE = "sg"
 
+# mhvtl in the media server's kernel, from packages that the operator supplies.
+MHVTL = "mhvtl"
+
 # What a virtual machine boots: Debian as its installer leaves it, instead of the appliance image.
 PLAIN = "debian"
 APPLIANCE = "appliance"
@@ -39,6 +43,8 @@ TGT = "tgt"
 # Libraries of our own, with fault scripts.
 OWN_MODELS = frozenset({PROCESS_MODEL, MODEL_TARGET})
 ON_THE_HOST = frozenset({MODEL_TARGET, TGT})
+# Libraries that are nobody's but the lab's: any of their cartridges that may be written may be overwritten.
+MADE_BY_THE_LAB = ON_THE_HOST | {MHVTL}
 
 # The provider of machines that exist already: their addresses are what they are.
 MACHINES = "machines"
@@ -159,7 +165,10 @@ class Junction:
 
 @dataclass(frozen=True)
 class Library:
-    """A tape library and what may be done with it."""
+    """A tape library and what may be done with it.
+
+    mhvtl is installed from `packages` (files of this host) or `repository` (a line of sources.list(5)).
+    """
 
     node: str
     transport: str
@@ -169,6 +178,8 @@ class Library:
     writable: tuple[str, ...]
     first_slot: int = 4096
     capacity_mib: int = 2048
+    packages: tuple[str, ...] = ()
+    repository: str = ""
 
 
 @dataclass(frozen=True)
@@ -292,8 +303,9 @@ def _node(item: dict[str, Any]) -> Node:
 
 def _library(item: dict[str, Any]) -> Library:
     """One library."""
-    lists = {key: tuple(item[key]) for key in ("drives", "slots", "writable")}
-    return Library(**{**item, **lists})
+    lists = {key: tuple(item.get(key, ())) for key in ("drives", "slots", "writable", "packages")}
+    first_slot = virtualtape.FIRST_SLOT if item["transport"] == MHVTL else Library.first_slot
+    return Library(**{"first_slot": first_slot, **item, **lists})
 
 
 def _check(topology: Topology, document: Document) -> None:
@@ -320,6 +332,30 @@ def _check(topology: Topology, document: Document) -> None:
         if unknown:
             message = f"{', '.join(sorted(unknown))}: not in slots"
             raise document.error(["libraries", index, "writable"], message)
+        _check_virtual(topology, index, library, document)
+
+
+def _check_virtual(topology: Topology, index: int, library: Library, document: Document) -> None:
+    """Check what mhvtl needs: a kernel that takes its module, and what it can show itself as."""
+    where: list[str | int] = ["libraries", index]
+    if library.transport != MHVTL:
+        if library.packages or library.repository:
+            what = "packages" if library.packages else "repository"
+            raise document.error([*where, what], f"only for the transport {MHVTL}")
+        return
+    if topology.provider == "process" or (
+        topology.provider == "libvirt" and topology.node(library.node).image != PLAIN
+    ):
+        raise document.error(
+            [*where, "transport"],
+            f"{MHVTL} wants a module in the kernel of {library.node}",
+            hint=f"a virtual machine with `image: {PLAIN}`, or the provider {MACHINES}",
+        )
+    if found := virtualtape.problem(library):
+        raise document.error([*where, found[0]], found[1])
+    for number, package in enumerate(library.packages):
+        if not package.startswith(("/", "~")):
+            raise document.error([*where, "packages", number], f"{package}: an absolute path is wanted")
 
 
 def _check_machines(topology: Topology, document: Document) -> None:

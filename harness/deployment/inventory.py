@@ -1,8 +1,8 @@
 """The inventory of a topology, as a folder that `ansible-playbook -i FOLDER/hosts.yml` takes.
 
-    hosts.yml          groups (the roles, and tape), and what each machine is to be
+    hosts.yml          groups (the roles, tape, virtual_tape), and what each machine is to be
     known_hosts        the host keys that count
-    files/NODE/...     configuration and certificates, by their path on the node
+    files/NODE/...     configuration and certificates, by their path on the node; mhvtl's configuration
     secrets/NODE/...   passwords and private keys, each 0600; `ansible-vault encrypt` may be run on them
 
 Nothing secret stands in hosts.yml, which names files only.
@@ -17,11 +17,11 @@ from typing import Any
 
 import yaml
 
-from harness import nodeconfig
+from harness import nodeconfig, virtualtape
 from harness.deployment.access import Access, access
 from harness.deployment.site import InstalledSite
 from harness.providers.base import NodeFile
-from harness.topology import FILE_SERVER, HARDWARE, PLAIN, Node
+from harness.topology import FILE_SERVER, HARDWARE, MHVTL, PLAIN, Library, Node
 
 HOSTS = "hosts.yml"
 # What ansible-vault(1) begins an encrypted file with.
@@ -44,7 +44,10 @@ def write(site: InstalledSite, folder: Path, product: Table) -> list[Path]:
         known += reached.known_hosts()
         files = nodeconfig.files(site, node)
         kept += [place for file in files if not _write(place := folder / source(node, file), file)]
-        hosts[node.name] = host_vars(site, node, reached, files)
+        virtual = virtual_tape(site, node)
+        for file in virtual:
+            _write(folder / source(node, file), file)
+        hosts[node.name] = host_vars(site, node, reached, files) | _virtual_vars(site, node, virtual)
     _save(folder / "known_hosts", "".join(f"{line}\n" for line in known).encode(), 0o644)
     _save(folder / HOSTS, render(site, hosts, product).encode(), 0o600)
     return kept
@@ -81,8 +84,18 @@ def host_vars(site: InstalledSite, node: Node, reached: Access, files: Iterable[
     return made
 
 
+def virtual_tape(site: InstalledSite, node: Node) -> list[NodeFile]:
+    """Return the configuration of a machine's mhvtl; none where it has no such library."""
+    libraries = _virtual(site, node)
+    made = virtualtape.files(libraries) if libraries else {}
+    return [NodeFile(path, text.encode()) for path, text in made.items()]
+
+
 def groups(site: InstalledSite) -> dict[str, list[str]]:
-    """Return the names of each group's machines: one group a role, and one of real tape libraries."""
+    """Return the names of each group's machines: one group a role, and `tape` of those with SCSI drives.
+
+    Where these are mhvtl's, a machine is in `virtual_tape` as well.
+    """
     found: dict[str, list[str]] = {}
     writer = site.topology.only(FILE_SERVER)
     # The map's writer is the last of the file servers: upgrade.yml goes by this order.
@@ -90,8 +103,10 @@ def groups(site: InstalledSite) -> dict[str, list[str]]:
         for role in node.roles:
             found.setdefault(role.replace("-", "_"), []).append(node.name)
     for library in site.topology.libraries:
-        if library.transport == HARDWARE and library.node not in found.setdefault("tape", []):
-            found["tape"].append(library.node)
+        kinds = {HARDWARE: ["tape"], MHVTL: ["tape", "virtual_tape"]}.get(library.transport, [])
+        for kind in kinds:
+            if library.node not in found.setdefault(kind, []):
+                found[kind].append(library.node)
     return found
 
 
@@ -116,6 +131,31 @@ def render(site: InstalledSite, hosts: Table, product: Table) -> str:
     return (
         f"# Made by `spanreel lab inventory` of the topology {topology.name}; made anew by the same.\n{text}"
     )
+
+
+def _virtual(site: InstalledSite, node: Node) -> list[Library]:
+    libraries = site.topology.libraries
+    return [each for each in libraries if each.transport == MHVTL and each.node == node.name]
+
+
+def _virtual_vars(site: InstalledSite, node: Node, files: Iterable[NodeFile]) -> Table:
+    """Return what the role virtual_tape goes by; packages only where the topology says where they are."""
+    libraries = _virtual(site, node)
+    if not libraries:
+        return {}
+    made: Table = {
+        "virtual_tape_files": _copies(node, files),
+        "virtual_tape_serials": [
+            serial for library in libraries for serial in (library.changer, *library.drives)
+        ],
+    }
+    packages = dict.fromkeys(package for library in libraries for package in library.packages)
+    repositories = [library.repository for library in libraries if library.repository]
+    if packages:
+        made["virtual_tape_debs"] = [str(Path(package).expanduser()) for package in packages]
+    if repositories:
+        made["virtual_tape_repository"] = repositories[0]
+    return made
 
 
 def _copies(node: Node, files: Iterable[NodeFile]) -> list[Table]:

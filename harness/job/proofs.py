@@ -18,7 +18,7 @@ from harness.topology import (
     CLIENT,
     CONNECTION_SERVER,
     FILE_SERVER,
-    ON_THE_HOST,
+    MADE_BY_THE_LAB,
     PROCESS_MODEL,
     RESTORED,
 )
@@ -88,7 +88,7 @@ def library(run: Run, backup: Backup) -> None:
             seen = tapetools.look(run.provider, used, backup.files[0])
         for result in tapetools.judge(seen, backup.files[0], backup.job):
             run.check(result)
-    if used.transport in ON_THE_HOST:
+    if used.transport in MADE_BY_THE_LAB:
         with run.guard(f"{used.changer} does what is relied on"):
             with run.phase(f"spanreel tape check on {used.changer}"):
                 result = tapetools.conforms(run.provider, used)

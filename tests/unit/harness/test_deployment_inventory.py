@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import subprocess
 import tarfile
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +136,69 @@ def test_plain_machines_get_the_product_and_those_of_the_image_have_it(tmp_path:
     )
     hosts = written(make_site(tmp_path, text), tmp_path / "out")["hosts"]
     assert [name for name, host in hosts.items() if host.get("spanreel_product") != ""] == ["conn1"]
+
+
+def virtual(extra: str = "") -> str:
+    """Return the shipped virtual machines with mhvtl in the media server, which is plain Debian."""
+    text = shipped("vms").replace("roles: [media-server]", "roles: [media-server]\n    image: debian")
+    return text[: text.index("\nlibraries:") + 1] + (
+        "libraries:\n"
+        "  - {node: media1, transport: mhvtl, changer: MHVLIB0001, drives: [MHVDRV0001],"
+        f" slots: [MHV001L8], writable: [MHV001L8]{extra}}}\n"
+        "  - {node: media1, transport: mhvtl, changer: MHVLIB0002, drives: [MHVDRV0002],"
+        f" slots: [MHV002L8], writable: [MHV002L8]{extra}}}\n"
+    )
+
+
+def test_mhvtl_is_configured_on_its_media_server_only(tmp_path: Path) -> None:
+    """It is in `tape` and `virtual_tape`, its configuration in the folder, and the daemon uses sg devices."""
+    site = make_site(tmp_path, virtual(", packages: [~/a.deb, /srv/b.deb], repository: deb http://x ./"))
+    found = written(site, tmp_path / "out")
+    assert [list(found["children"][group]["hosts"]) for group in ("tape", "virtual_tape")] == [["media1"]] * 2
+    media = found["hosts"]["media1"]
+    assert [name for name, host in found["hosts"].items() if "virtual_tape_files" in host] == ["media1"]
+    for item in media["virtual_tape_files"]:
+        assert (tmp_path / "out" / item["src"]).is_file()
+    assert {item["dest"] for item in media["virtual_tape_files"]} == {
+        f"/etc/mhvtl/{name}"
+        for name in (
+            "device.conf",
+            "mhvtl.conf",
+            "spanreel-media",
+            "library_contents.10",
+            "library_contents.20",
+        )
+    }
+    assert media["virtual_tape_serials"] == ["MHVLIB0001", "MHVDRV0001", "MHVLIB0002", "MHVDRV0002"]
+    assert media["virtual_tape_debs"] == [str(Path("~/a.deb").expanduser()), "/srv/b.deb"]
+    assert media["virtual_tape_repository"] == "deb http://x ./"
+    config = tomllib.loads((tmp_path / "out/files/media1/etc/spanreel/spanreel.toml").read_text())
+    assert [each["transport"] for each in config["media_server"]["libraries"]] == ["sg", "sg"]
+
+
+def test_no_packages_of_mhvtl_are_said_where_none_are_given(tmp_path: Path) -> None:
+    """The role's defaults, or what an operator set beside the inventory, hold then."""
+    media = written(make_site(tmp_path, virtual()), tmp_path / "out")["hosts"]["media1"]
+    assert not {"virtual_tape_debs", "virtual_tape_repository"} & set(media)
+
+
+def test_mhvtl_without_packages_is_refused_with_what_to_set(tmp_path: Path) -> None:
+    """The role says what is missing and where to name it, before it changes anything."""
+    tool = tmp_path / "bin/dpkg-query"
+    tool.parent.mkdir()
+    tool.write_text("#!/bin/sh\nexit 1\n")
+    tool.chmod(0o755)
+    role = {"name": "virtual_tape", "tasks_from": "packages"}
+    play = {"hosts": "all", "gather_facts": False, "tasks": [{"ansible.builtin.import_role": role}]}
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([play]))
+    environment = clean_environment() | {"PATH": f"{tool.parent}:{os.environ['PATH']}"}
+    environment["ANSIBLE_ROLES_PATH"] = str(checkout().ansible / "roles")
+    command = ["ansible-playbook", "--check", "-c", "local", "-i", "media1,", str(tmp_path / "play.yml")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    for words in ("media1: mhvtl is not installed", "mhvtl-dkms_*.deb", "virtual_tape_repository"):
+        assert words in done.stdout
+    assert "Install what the kernel" not in done.stdout
 
 
 def test_processes_and_shared_machines_are_refused(tmp_path: Path) -> None:

@@ -75,3 +75,58 @@ def test_unknown_topology_names_the_shipped_ones() -> None:
     """Asking for a topology that is neither shipped nor a file says what there is."""
     with pytest.raises(UsageError, match=r"shipped: .*process, vms"):
         topologies.find("nowhere")
+
+
+def virtual(library: str = "", *, provider: str = "libvirt", image: str = "debian") -> str:
+    """Return a topology with an mhvtl library, and `library` as further lines of it."""
+    text = FAST.replace("provider: process", f"provider: {provider}")
+    text = text.replace("[media-server],", f"[media-server], image: {image},")
+    begin = text.index("libraries:")
+    return text[:begin] + (
+        "libraries:\n"
+        "  - node: media1\n"
+        "    transport: mhvtl\n"
+        "    changer: MHVLIB0001\n"
+        "    drives: [MHVDRV0001, MHVDRV0002]\n"
+        "    slots: [MHV001L8, MHV002L7, CLN001L8]\n"
+        "    writable: [MHV001L8]\n" + library
+    )
+
+
+def test_a_library_of_mhvtl_has_the_slots_it_has(tmp_path: Path) -> None:
+    """Its first slot needs not be told, and its packages are files of this host."""
+    path = tmp_path / "t.yaml"
+    path.write_text(virtual("    packages: [/srv/mhvtl-dkms.deb, ~/mhvtl.deb]\n"))
+    (library,) = topologies.read(path).libraries
+    assert library.first_slot == 1000
+    assert library.packages == ("/srv/mhvtl-dkms.deb", "~/mhvtl.deb")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field", "words"),
+    [
+        ("MHVLIB0001", "MHVLIB00001", "changer", "at most 10 characters"),
+        ("MHVDRV0002", "MHVDRV00002", "drives", "MHVDRV00002: mhvtl has"),
+        ("MHV002L7", "MHV002L6", "slots", "a drive for LTO-8 does not write LTO-6"),
+        ("MHV002L7", "MHV002", "slots", "MHV002: mhvtl makes LTO"),
+        ("    writable: [MHV001L8]", "    writable: []\n    first_slot: 4096", "first_slot", "1000"),
+        ("    writable: [MHV001L8]", "    writable: []\n    packages: [a.deb]", "packages[0]", "absolute"),
+        ("image: debian", "image: appliance", "transport", "a module in the kernel of media1"),
+        ("transport: mhvtl", "transport: tgt\n    repository: deb http://x ./", "repository", "only for"),
+    ],
+)
+def test_what_mhvtl_cannot_be_is_refused(tmp_path: Path, old: str, new: str, field: str, words: str) -> None:
+    """Serials and barcodes that it cuts, cartridges no drive of it writes, machines without its module."""
+    text = virtual()
+    assert old in text
+    error = error_of(text.replace(old, new), tmp_path)
+    assert error.field == f"libraries[0].{field}"
+    assert words in str(error)
+
+
+def test_mhvtl_is_not_for_processes(tmp_path: Path) -> None:
+    """A process has no kernel of its own; the error says which machines have one."""
+    text = virtual(provider="process").replace("image: debian, ", "")
+    error = error_of(text, tmp_path)
+    assert error.field == "libraries[0].transport"
+    assert "image: debian" in error.hint
