@@ -43,7 +43,7 @@ TGT = "tgt"
 # Libraries of our own, with fault scripts.
 OWN_MODELS = frozenset({PROCESS_MODEL, MODEL_TARGET})
 ON_THE_HOST = frozenset({MODEL_TARGET, TGT})
-# Libraries that are nobody's but the lab's: any of their cartridges that may be written may be overwritten.
+# Libraries that, where a lab's machines are its own, are nobody's but the lab's.
 MADE_BY_THE_LAB = ON_THE_HOST | {MHVTL}
 
 # The provider of machines that exist already: their addresses are what they are.
