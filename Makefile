@@ -14,12 +14,13 @@ VENV ?= .venv
 SPANREEL = $(VENV)/bin/spanreel
 PYTEST = $(VENV)/bin/python -m pytest
 SCENARIOS = tests/integration/test_scenarios.py
+FOREIGN = $(wildcard tests/integration/test_ndmjob*.py) tests/integration/test_foreign_servers.py
 
 # What a topology needs installed; one of your own of VMs needs what VMs need.
 OF_MACHINES = $(shell grep -qs '^provider: *machines' $(TOPOLOGY) && echo machines)
 GROUP = $(if $(filter process,$(TOPOLOGY)),process,$(or $(OF_MACHINES),vms))
 
-.PHONY: lab test night bench unit integration scenarios image e2e lint clean
+.PHONY: lab test night bench unit integration foreign scenarios image e2e lint clean
 
 lab:
 	@bootstrap/install $(GROUP)
@@ -30,7 +31,7 @@ lab:
 test:
 	@bootstrap/install test
 	@echo "unit tests, the process lab and its scenarios, side by side, some minutes; then the main job on VMs"
-	@$(MAKE) --no-print-directory --jobs=4 --output-sync=target image unit scenarios integration
+	@$(MAKE) --no-print-directory --jobs=5 --output-sync=target image unit scenarios foreign integration
 	@$(MAKE) --no-print-directory e2e
 
 night:
@@ -44,10 +45,14 @@ bench:
 unit:
 	$(PYTEST) tests/unit
 
+# Three runs of the process lab, each with addresses of its own (tests/labrun.py).  The scenarios are one test of
+# some minutes.
 integration:
-	$(PYTEST) -o faulthandler_timeout=600 --ignore=$(SCENARIOS) tests/integration
+	$(PYTEST) -o faulthandler_timeout=600 $(patsubst %,--ignore=%,$(SCENARIOS) $(FOREIGN)) tests/integration
 
-# One test of some minutes, in a network of its own beside the others' labs.
+foreign:
+	$(PYTEST) -o faulthandler_timeout=600 $(FOREIGN)
+
 scenarios:
 	$(PYTEST) -o faulthandler_timeout=0 $(SCENARIOS)
 

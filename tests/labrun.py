@@ -10,7 +10,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness import topology as topologies
+
 ROOT = Path(__file__).resolve().parents[1]
+
+
+# The addresses in the shipped process topology.
+SUBNET = "127.77.0."
+
+
+def apart(folder: Path, subnet: str) -> str:
+    """Write the shipped process topology with other addresses than SUBNET; return its path.
+
+    A lab takes addresses on which nobody listens, so labs of two test runs at once might take the same ones:
+    each run that is beside others has addresses of its own.
+    """
+    made = folder / "process.yaml"
+    made.write_text(topologies.find("process").read_text().replace(SUBNET, subnet))
+    return str(made)
 
 
 @dataclass(frozen=True)

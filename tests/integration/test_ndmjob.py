@@ -21,11 +21,13 @@ from typing import Any
 
 import pytest
 
-from tests.labrun import Lab
+from tests.labrun import Lab, apart
 
 NDMJOB = Path("/usr/lib/amanda/ndmjob")
 JOB_S = 180
 OKAY = "Operation ended OKAY"
+# Apart from the labs of `make integration` and `make scenarios`, which run at the same time.
+SUBNET = "127.76.0."
 BLOCKS_OF_512 = "126"
 RESTORED = b"/restored"
 
@@ -153,7 +155,8 @@ def _facts(path: Path) -> tuple[Any, ...]:
 @pytest.fixture(scope="module")
 def witness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Witness]:
     """A seeded process lab with a cartridge in the first drive."""
-    lab = Lab("process", "test-ndmjob", tmp_path_factory.mktemp("state"))
+    state = tmp_path_factory.mktemp("state")
+    lab = Lab(apart(state, SUBNET), "test-ndmjob", state)
     secrets = lab.state / "spanreel" / "labs" / lab.name / "secrets"
     secrets.mkdir(parents=True, mode=0o700)
     (secrets / "ndmp.password").write_text(PASSWORD)

@@ -14,11 +14,10 @@ import pytest
 
 from tests.integration import test_ndmjob as one_volume
 from tests.integration.test_ndmjob import OKAY, RESTORED, Witness, comparable
-from tests.labrun import ROOT, Lab
+from tests.labrun import Lab, apart
 
 pytestmark = one_volume.pytestmark
 
-TOPOLOGY = ROOT / "harness" / "topologies" / "process.yaml"
 LABELS = tuple(f"-mV{number}@{4096 + number}" for number in range(6))
 BULK = 12_000_000
 
@@ -27,10 +26,11 @@ BULK = 12_000_000
 def witness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Witness]:
     """A seeded process lab with small cartridges."""
     folder = tmp_path_factory.mktemp("volumes")
-    text = TOPOLOGY.read_text().replace("capacity_mib: 2048", "capacity_mib: 16")
+    small = Path(apart(folder, one_volume.SUBNET))
+    text = small.read_text().replace("capacity_mib: 2048", "capacity_mib: 16")
     assert "capacity_mib: 16" in text
-    (folder / "small.yaml").write_text(text)
-    lab = Lab(str(folder / "small.yaml"), "test-volumes", folder / "state")
+    small.write_text(text)
+    lab = Lab(str(small), "test-volumes", folder / "state")
     try:
         up = lab.lab("up")
         assert up.code == 0, up.out + up.err

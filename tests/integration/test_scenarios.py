@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from harness import topology as topologies
 from harness.scenarios.table import QUICK, chosen
-from tests.labrun import Lab
+from tests.labrun import Lab, apart
 
 pytestmark = pytest.mark.process_lab
 
-# Apart from the labs of other tests, which run at the same time, and whose addresses come and go.
+# Apart from the labs of `make integration` and `make foreign`, which run at the same time.
 SUBNET = "127.78.0."
 WHOLE_RUN_S = 1500
 """All of them take some minutes; this cuts off a hang, and says nothing about speed."""
@@ -21,9 +20,7 @@ WHOLE_RUN_S = 1500
 @pytest.mark.timeout(WHOLE_RUN_S + 60)
 def test_quick_scenarios_pass(tmp_path: Path) -> None:
     """`spanreel lab run --scenario quick` plays each, and every check passes or says why it was left out."""
-    topology = tmp_path / "process.yaml"
-    topology.write_text(topologies.find("process").read_text().replace("127.77.0.", SUBNET))
-    lab = Lab(str(topology), "test-scenarios", tmp_path)
+    lab = Lab(apart(tmp_path, SUBNET), "test-scenarios", tmp_path)
     try:
         done = lab.lab("run", "--scenario", QUICK, timeout=WHOLE_RUN_S)
     finally:
