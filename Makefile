@@ -4,7 +4,7 @@
 #   make lab TOPOLOGY=process   the same without VMs or root, in seconds
 #   make lab TOPOLOGY=file.yaml the same on machines of a lab room (docs/machines.md)
 #   make test                   unit tests, the process lab, one main job on VMs
-#   make night                  the main job and all scenarios, and a page that says what changed
+#   make night                  the main job and all scenarios, and a page that says what changed; then an upgrade
 #   make bench                  what it costs, beside tar and ndmjob; also in build/bench.json
 #                               a short run: BENCH="--only contest --trees empty,large --by tar,token"
 #   INSTALL=0 make ...          install nothing; name what is missing
@@ -20,7 +20,7 @@ FOREIGN = $(wildcard tests/integration/test_ndmjob*.py) tests/integration/test_f
 OF_MACHINES = $(shell grep -qs '^provider: *machines' $(TOPOLOGY) && echo machines)
 GROUP = $(if $(filter process,$(TOPOLOGY)),process,$(or $(OF_MACHINES),vms))
 
-.PHONY: lab test night bench unit integration foreign scenarios image e2e lint clean
+.PHONY: lab test night bench unit integration foreign scenarios image e2e e2e-upgrade lint clean
 
 lab:
 	@bootstrap/install $(GROUP)
@@ -36,7 +36,7 @@ test:
 
 night:
 	@bootstrap/install test
-	@$(SPANREEL) lab nightly
+	@$(SPANREEL) lab nightly; code=$$?; $(MAKE) --no-print-directory e2e-upgrade || code=$$?; exit $$code
 
 bench:
 	@bootstrap/install test
@@ -62,7 +62,10 @@ image:
 
 # A run of many minutes is watched as it goes (-s), and no stack is dumped because it takes long.
 e2e:
-	$(PYTEST) -s -o faulthandler_timeout=0 tests/e2e
+	$(PYTEST) -s -o faulthandler_timeout=0 tests/e2e/test_main_job.py
+
+e2e-upgrade:
+	$(PYTEST) -s -o faulthandler_timeout=0 tests/e2e/test_upgrade.py
 
 lint:
 	$(VENV)/bin/ruff check .

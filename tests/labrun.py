@@ -76,6 +76,20 @@ class Lab:
             command, cwd=self.code, env=self._environment(), timeout=timeout, check=False
         ).returncode
 
+    def begin(self, verb: str, *args: str, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
+        """Start `spanreel lab VERB` on this lab, and do not wait for it."""
+        command = [sys.executable, "-m", "appliance.cli", "lab", verb, "--topology", self.topology]
+        return subprocess.Popen(
+            [*command, "--lab", self.name, *args],
+            cwd=self.code,
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            errors="replace",
+        )
+
     def _environment(self) -> dict[str, str]:
         code = {"PYTHONPATH": str(self.code)}
         return {**os.environ, **code, "XDG_STATE_HOME": str(self.state), "NO_COLOR": "1"}
@@ -89,13 +103,18 @@ class Lab:
         """Run `spanreel COMMAND` on a node."""
         return self.lab("exec", node, "--", "spanreel", *command, timeout=timeout)
 
+    @property
+    def folder(self) -> Path:
+        """Where the lab is kept."""
+        return self.state / "spanreel" / "labs" / self.name
+
     def node_folder(self, node: str) -> Path:
         """Where a node of a process lab keeps all it has."""
-        return self.state / "spanreel" / "labs" / self.name / "nodes" / node
+        return self.folder / "nodes" / node
 
     def complaints(self) -> list[str]:
         """Warnings and errors of the product in the journals of the newest run, by node."""
-        newest = max((self.state / "spanreel" / "labs" / self.name / "runs").iterdir())
+        newest = max((self.folder / "runs").iterdir())
         return [
             f"{journal.stem}: {line}"
             for journal in sorted(newest.glob("journals/*.log"))
@@ -105,5 +124,5 @@ class Lab:
 
     def report(self) -> Any:
         """The newest run's report.json."""
-        newest = max((self.state / "spanreel" / "labs" / self.name / "runs").iterdir())
+        newest = max((self.folder / "runs").iterdir())
         return json.loads((newest / "report.json").read_text())
