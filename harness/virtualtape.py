@@ -21,6 +21,8 @@ MEDIA = f"{CONFIG}/spanreel-media"
 # Element address of the first slot: that of the model which these libraries show themselves as, an STK L700.
 FIRST_SLOT = 1000
 MAIL_SLOTS = 4
+# Behind those of the cartridges: a robot needs somewhere to put one while it moves another.
+EMPTY_SLOTS = 4
 # A longer one is cut where a library names the drives in its elements.
 SERIAL_MAX = 10
 CLEANING = "CLN"
@@ -114,10 +116,11 @@ def _record(head: str, fields: Mapping[str, str]) -> str:
 
 
 def _contents(library: Library) -> str:
-    """library_contents: elements, and what lies in the slots."""
+    """library_contents: elements, and what lies in the slots; some are empty."""
     elements = [f"Drive {index}:" for index, _ in enumerate(library.drives, start=1)]
     elements += ["Picker 1:", *(f"MAP {index}:" for index in range(1, MAIL_SLOTS + 1))]
-    elements += [f"Slot {index}: {barcode}" for index, barcode in enumerate(library.slots, start=1)]
+    slots = [*library.slots, *[""] * EMPTY_SLOTS]
+    elements += [f"Slot {index}: {barcode}".rstrip() for index, barcode in enumerate(slots, start=1)]
     return "\n".join(["VERSION: 2", "", *elements, ""])
 
 

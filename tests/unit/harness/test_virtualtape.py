@@ -76,6 +76,10 @@ MAP 4:
 Slot 1: MHV001L8
 Slot 2: MHV002L7
 Slot 3: CLN001L8
+Slot 4:
+Slot 5:
+Slot 6:
+Slot 7:
 """
 
 MEDIA = """\
