@@ -13,7 +13,7 @@ from harness.checks.result import CheckResult, verdict
 from harness.checks.tapeback import TapeFile
 from harness.nodeconfig import RECORD_SIZE
 from harness.providers.base import Provider
-from harness.topology import MODEL_TARGET, TGT, Library, Node
+from harness.topology import MHVTL, MODEL_TARGET, TGT, Library, Node
 
 # Questions that a kind of library has no answer to, and why.  Nothing is declared for hardware.
 # QEMU 7.2 (hw/scsi/scsi-bus.c) passes REPORT LUNS on to no device and answers it on LUN 0; ours begin at 1.
@@ -27,6 +27,7 @@ NO_ANSWER: Mapping[str, Mapping[str, str]] = {
         "sg_read_attr": "no MAM",
         "sg_persist": "no persistent reservations",
     },
+    MHVTL: {"sg_opcodes": "no REPORT SUPPORTED OPERATION CODES"},
 }
 # What `spanreel tape check` calls them.
 KINDS = {MODEL_TARGET: "model"}

@@ -52,16 +52,21 @@ def job(witness: Witness, entry: str, blocks: int, *words: str) -> str:
     return witness.run("-v", *words, *agents, "-B", "tar", "-b", str(blocks))
 
 
-@pytest.mark.parametrize("blocks", [126, 199], ids=["63 KiB", "an odd size"])
-def test_a_tree_over_several_cartridges(witness: Witness, blocks: int) -> None:
-    """No byte is lost or doubled where one cartridge ends and the next begins, there and back."""
-    witness.clear()
+def init_labels(witness: Witness) -> None:
+    """Write ndmjob's labels to all cartridges."""
     media = witness.agent(witness.info["tape"]["node"])
     changer = witness.info["tape"]["changer"]["ndmp_device"]
     said = witness.run(
         "-v", "-o", "init-labels", "-T", media, "-R", media, "-r", changer, "-f", witness.drive, *LABELS
     )
     assert "Operation complete" in said, said
+
+
+@pytest.mark.parametrize("blocks", [126, 199], ids=["63 KiB", "an odd size"])
+def test_a_tree_over_several_cartridges(witness: Witness, blocks: int) -> None:
+    """No byte is lost or doubled where one cartridge ends and the next begins, there and back."""
+    witness.clear()
+    init_labels(witness)
     index = f"volumes-{blocks}"
     said = job(witness, "fs1", blocks, "-c", "-C", "/", "-I", index, *LABELS)
     assert OKAY in said, said
@@ -69,6 +74,27 @@ def test_a_tree_over_several_cartridges(witness: Witness, blocks: int) -> None:
     assert len(used) >= 4, used
     witness.clear()
     said = job(witness, "fs2", blocks, "-x", "-C", "/restored", "-J", index)
+    assert OKAY in said, said
+    assert comparable(witness.tree(RESTORED)) == comparable(witness.tree(b"/"))
+
+
+def test_a_drive_that_fails_once_is_asked_again(witness: Witness) -> None:
+    """The mover's pause is a seek to ndmjob: it positions the tape and goes on, and nothing is lost."""
+    witness.clear()
+    init_labels(witness)
+    said = job(witness, "fs1", 126, "-c", "-C", "/", "-I", "failing", *LABELS)
+    assert OKAY in said, said
+    serial = witness.drive.removeprefix("drive:")
+    libraries = (witness.folder / "state/spanreel/labs/test-volumes/nodes").rglob("library.json")
+    (library,) = (path for path in libraries if serial in path.read_text())
+    script = library.with_name("faults.toml")
+    # In the middle of the second cartridge, which holds some 260 records.
+    script.write_text('[[fault]]\ncommand = "READ(6)"\nnth = 400\nsense = "hardware error"\n')
+    try:
+        said = job(witness, "fs2", 126, "-x", "-C", "/restored", "-J", "failing")
+    finally:
+        script.unlink()
+    assert "HARDWARE ERROR" in said, said
     assert OKAY in said, said
     assert comparable(witness.tree(RESTORED)) == comparable(witness.tree(b"/"))
 
