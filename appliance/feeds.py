@@ -127,6 +127,41 @@ def connect(address: Address, source: str, tls: ssl.SSLContext) -> socket.socket
     return stream
 
 
+class Receiver:
+    """Reads a feed: as much as there is.  One read of a TLS connection brings a record, 16 KiB at most."""
+
+    def __init__(self, stream: socket.socket) -> None:
+        self._stream = stream
+        self._error: OSError | None = None
+
+    def into(self, view: memoryview) -> int:
+        """Wait for some bytes, and return how many there are; 0 at a clean end.
+
+        Raises OSError when the connection breaks; what came before that is returned first.
+        """
+        if self._error is not None:
+            raise self._error
+        got = self._stream.recv_into(view)
+        if got and isinstance(self._stream, ssl.SSLSocket):
+            got += self._at_hand(self._stream, view[got:])
+        return got
+
+    def _at_hand(self, stream: ssl.SSLSocket, view: memoryview) -> int:
+        """What is there without waiting."""
+        got = 0
+        patience = stream.gettimeout()
+        try:
+            stream.settimeout(0)
+            while got < len(view) and (more := stream.recv_into(view[got:])):
+                got += more
+            stream.settimeout(patience)
+        except ssl.SSLWantReadError:
+            stream.settimeout(patience)
+        except OSError as error:
+            self._error = error
+        return got
+
+
 def finish(stream: socket.socket) -> None:
     """End a stream cleanly and close it.
 

@@ -316,10 +316,11 @@ class OwnerService(DataService):
 
     def _source(self, stream: socket.socket) -> Callable[[memoryview], int]:
         """What a restore reads from; a feed that breaks has ended early, which is no fault of a file."""
+        receiver = feeds.Receiver(stream)
 
         def source(view: memoryview) -> int:
             try:
-                return stream.recv_into(view)
+                return receiver.into(view)
             except OSError as error:
                 self.log.warning("feed broke", why=str(error))
                 return 0

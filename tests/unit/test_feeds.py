@@ -8,6 +8,7 @@ import select
 import socket
 import ssl
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,81 @@ def test_a_dropped_feed_is_shut_before_it_is_closed() -> None:
         feed.came(here)
         feed.drop()
     assert ends == [b""]
+
+
+@contextlib.contextmanager
+def opened(folder: Path) -> Iterator[tuple[ssl.SSLSocket, ssl.SSLSocket]]:
+    """The writer's and the reader's end of a TLS connection."""
+    server, client = contexts(folder)
+    with dataconn.listen("127.0.0.1") as listener:
+        plain = dataconn.connect(dataconn.local_address(listener), "127.0.0.1")
+        accepted, _ = listener.accept()
+    made: list[ssl.SSLSocket] = []
+    shaking = threading.Thread(target=lambda: made.append(client.wrap_socket(plain)))
+    shaking.start()
+    with server.wrap_socket(accepted, server_side=True, suppress_ragged_eofs=False) as reader:
+        shaking.join(WAIT_S)
+        with made[0] as writer:
+            yield writer, reader
+
+
+def await_bytes(reader: ssl.SSLSocket, count: int) -> None:
+    """Wait until so many bytes have come to the kernel, ciphered or not."""
+    with socket.socket(fileno=os.dup(reader.fileno())) as raw:
+        raw.recv(count, socket.MSG_PEEK | socket.MSG_WAITALL)
+
+
+def test_a_reader_gets_all_records_that_are_there(tmp_path: Path) -> None:
+    """One read brings several of TLS's records, and waits for none that is still to come."""
+    with opened(tmp_path) as (writer, reader):
+        receiver = feeds.Receiver(reader)
+        data = os.urandom(40_000)
+        writer.sendall(data)
+        await_bytes(reader, len(data))
+        view = memoryview(bytearray(1 << 20))
+        assert receiver.into(view) == len(data)
+        assert view[: len(data)] == data
+        writer.sendall(b"more")
+        assert receiver.into(view[:2]) == 2
+        assert receiver.into(view) == 2
+        assert reader.gettimeout() is None
+
+
+def test_what_came_before_a_break_is_read_first(tmp_path: Path) -> None:
+    """A connection that is cut raises after its last bytes, and again; one that is ended ends."""
+    with opened(tmp_path) as (writer, reader):
+        receiver = feeds.Receiver(reader)
+        writer.sendall(bytes(30_000))
+        socket.socket.shutdown(writer, socket.SHUT_WR)
+        await_bytes(reader, 30_000)
+        view = memoryview(bytearray(1 << 20))
+        found = 0
+        while found < 30_000:
+            found += receiver.into(view)
+        for _ in range(2):
+            with pytest.raises(ssl.SSLError):
+                receiver.into(view)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(b"last")
+        theirs.shutdown(socket.SHUT_WR)
+        receiver = feeds.Receiver(ours)
+        assert [receiver.into(view), receiver.into(view)] == [4, 0]
+
+
+def test_a_clean_end_behind_data_is_an_end(tmp_path: Path) -> None:
+    """The end that comes with the last bytes is told by the next read, and by every one after it."""
+    with opened(tmp_path) as (writer, reader):
+        receiver = feeds.Receiver(reader)
+        writer.sendall(bytes(20_000))
+        ending = threading.Thread(target=feeds.finish, args=(writer,))
+        ending.start()
+        view = memoryview(bytearray(1 << 20))
+        found = 0
+        while got := receiver.into(view):
+            found += got
+        assert found == 20_000
+        assert receiver.into(view) == 0
+        feeds.finish(reader)
+        ending.join(WAIT_S)
+        assert not ending.is_alive()
