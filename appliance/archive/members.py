@@ -19,7 +19,7 @@ from appliance.archive.sparse import EXTENTS_MAX, data_extents, encode_map, spar
 from appliance.archive.stage import Stage
 from appliance.archive.ustar import BLOCK, padding
 
-__all__ = ["PartStream", "Run", "member_name"]
+__all__ = ["Listed", "PartStream", "member_name"]
 
 
 def member_name(path: bytes) -> bytes:
@@ -37,7 +37,7 @@ _WORDS = {
 }
 
 
-class Run(NamedTuple):
+class Listed(NamedTuple):
     """Names of a directory in their order, None for what is no regular file, and their numbers."""
 
     names: list[bytes | None]
@@ -198,7 +198,7 @@ class PartStream:
             linked.is_whole = is_whole
         return is_whole
 
-    def add_files(self, base: bytes, parent: int, directory: int, run: Run, first: int) -> Files | None:
+    def add_files(self, base: bytes, parent: int, directory: int, listed: Listed, first: int) -> Files | None:
         """Add files of a directory, from `first` on, as long as they are ordinary; None if none is.
 
         `base` is the directory's global path with a slash at its end, `parent` its number.  What is ordinary
@@ -213,7 +213,7 @@ class PartStream:
             nonlocal lines, rows, count
             place = buffer, used, ORDINARY_BYTES, sent
             headers = encoder.job_name, encoder.owners
-            files = directory, base, run.names, run.numbers, first
+            files = directory, base, listed.names, listed.numbers, first
             count, used, lines, rows = quick.save(*files, *place, *headers, index.room, checksum, escape)
             return used
 
@@ -221,8 +221,8 @@ class PartStream:
         if not count:
             return None
         end = first + count
-        names = [name for name in run.names[first:end] if name is not None]
-        files = Files(history_path(base, self._backup_root), parent, names, run.numbers[first:end], rows)
+        names = [name for name in listed.names[first:end] if name is not None]
+        files = Files(history_path(base, self._backup_root), parent, names, listed.numbers[first:end], rows)
         self._files += count
         self._observer.files(files)
         index.add_lines(lines, count)

@@ -1,14 +1,12 @@
 """What a part is asked for with, and what it tells while it is written."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from stat import S_IFREG
 from typing import NamedTuple, Protocol
 
 from appliance.archive.kinds import Kind
 from appliance.archive.markers import NO_MARKERS, Markers
-from appliance.archive.quick import ROW
 
 __all__ = ["Entry", "Files", "Frozen", "Observer", "PartRequest", "PartResult", "history_path"]
 
@@ -111,15 +109,6 @@ class Files(NamedTuple):
     names: Sequence[bytes]
     numbers: Sequence[int]
     rows: bytes
-
-    def entries(self) -> Iterator["Entry"]:
-        """One after the other; the device and the time of access are not known."""
-        for name, number, row in zip(self.names, self.numbers, ROW.iter_unpack(self.rows), strict=True):
-            offset, inode, size, mtime, ctime, mode, uid, gid = row
-            seconds = (0, mtime // 10**9, ctime // 10**9, 0.0, mtime / 1e9, ctime / 1e9, 0, mtime, ctime)
-            status = os.stat_result((S_IFREG | mode, inode, 0, 1, uid, gid, size, *seconds))
-            path = self.base + name
-            yield Entry(path, name, number, self.parent, offset, status, Kind.FILE, number, told=False)
 
 
 class Observer(Protocol):

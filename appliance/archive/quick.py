@@ -13,7 +13,7 @@ from typing import Protocol, cast
 
 from appliance.archive.checksum import Checksum
 
-__all__ = ["ORDINARY_BYTES", "ROW", "Owners", "Quick", "is_compiled", "quick"]
+__all__ = ["ORDINARY_BYTES", "ROW", "Owners", "Quick", "quick"]
 
 ORDINARY_BYTES = 128 * 1024
 """Room in the buffer with which a call begins; for a file that needs more, what Python takes is nothing."""
@@ -102,8 +102,3 @@ _quick = _load()
 def quick() -> Quick | None:
     """The helper, None where it is not there or not wanted."""
     return None if os.environ.get("SPANREEL_QUICK") == "0" else _quick
-
-
-def is_compiled() -> bool:
-    """Whether the helper is there at all."""
-    return _quick is not None

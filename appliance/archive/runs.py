@@ -1,7 +1,6 @@
 """Ordinary files (quick.py) of one directory that follow each other in a stream: restored many at once."""
 
 import os
-from typing import NamedTuple
 
 from appliance.archive.checksum import checksum
 from appliance.archive.quick import Quick
@@ -11,12 +10,8 @@ from appliance.archive.restore_attributes import Privileges
 __all__ = ["Restored", "Run"]
 
 
-class Restored(NamedTuple):
-    """A file that is restored: the offset that its headers name, its checksum in digits, its name."""
-
-    offset: int
-    digits: bytes
-    name: bytes
+Restored = tuple[int, bytes, bytes]
+"""A file that is restored: the offset that its headers name, its checksum in digits, its name."""
 
 
 class Run:
@@ -34,7 +29,7 @@ class Run:
         self._base = base
         self._directory = directory
         self._owner = privileges.chown, os.geteuid(), os.getegid()
-        self._restored: list[tuple[int, bytes, bytes]] = []
+        self._restored: list[Restored] = []
         self.data_bytes = 0
 
     def restore(self) -> list[Restored]:
@@ -44,7 +39,7 @@ class Run:
         """
         self._restored = []
         self._reader.take_run(self._take)
-        return [Restored(*each) for each in self._restored]
+        return self._restored
 
     def _take(self, buffer: memoryview, low: int, high: int) -> int:
         end, self.data_bytes, self._restored = self._quick.restore(

@@ -61,11 +61,7 @@ class Targets:
 
     def find(self, relative: bytes) -> list[Destination]:
         """Return the destinations of a path relative to the backup root; empty if none was asked for."""
-        found = []
-        for source, number in self._table.find(relative):
-            rest = relative[len(source) :].strip(b"/")
-            found.append(Destination(number, self.paths[number] + (rest.split(b"/") if rest else [])))
-        return found
+        return [self._below(source, number, relative) for source, number in self._table.find(relative)]
 
     def children(self, directory: bytes) -> Destination | None:
         """Return the destination of a directory's place if all names in it go there, and nowhere else.
@@ -75,8 +71,11 @@ class Targets:
         found = None if self._of_offset or not directory else self._table.children(directory)
         if not found or len(found) != 1:
             return None
-        source, number = found[0]
-        rest = directory[len(source) :].strip(b"/")
+        return self._below(*found[0], directory)
+
+    def _below(self, source: bytes, number: int, relative: bytes) -> Destination:
+        """The place of a path at or below a target's source."""
+        rest = relative[len(source) :].strip(b"/")
         return Destination(number, self.paths[number] + (rest.split(b"/") if rest else []))
 
     def find_inode(self, relative: bytes, member: Member) -> list[Destination]:

@@ -25,7 +25,7 @@ from appliance.archive.encode import MemberEncoder
 from appliance.archive.errors import ArchiveUsageError, StartNotFoundError, StoppedError
 from appliance.archive.kinds import FLAG_OF_KIND, Kind, kind_of_mode
 from appliance.archive.listing import Lister, Name
-from appliance.archive.members import PartStream, Run, member_name
+from appliance.archive.members import Listed, PartStream, member_name
 from appliance.archive.numbers import Numbers, Place
 from appliance.archive.part import Observer, PartRequest, PartResult
 from appliance.archive.pax import RECORDS_BYTES_MAX
@@ -432,23 +432,23 @@ class _Walk:
         if level.look is not None and level.look.unchanged:
             changed = [n for n, other in enumerate(others) if other.name not in level.look.unchanged]
             others, numbers = [others[n] for n in changed], [numbers[n] for n in changed]
-        run = Run([other.name if other.is_regular else None for other in others], numbers)
+        listed = Listed([other.name if other.is_regular else None for other in others], numbers)
         done = 0
         while done < len(others):
             if misses < MISSES_MAX:
-                count = self._ordinary(level, run, done)
+                count = self._ordinary(level, listed, done)
                 misses = 0 if count else misses + 1
                 done += count
             if done < len(others):
                 self._other(level, others[done], numbers[done])
                 done += 1
 
-    def _ordinary(self, level: _Level, run: Run, first: int) -> int:
+    def _ordinary(self, level: _Level, listed: Listed, first: int) -> int:
         """Write the ordinary files that come next, many at once; return how many."""
         if self._stop():
             raise StoppedError("stopped on request")
         assert level.descriptor is not None, "it was just opened"
-        files = self.members.add_files(level.base, level.node, level.descriptor, run, first)
+        files = self.members.add_files(level.base, level.node, level.descriptor, listed, first)
         if files is None:
             return 0
         if level.look is not None:

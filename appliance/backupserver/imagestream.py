@@ -225,7 +225,7 @@ class ImageStream(Generic[Result]):
 
     def _set_window(self, segment: Segment, position: int) -> None:
         """In whole records: some movers take no others, and an image ends before its padding does."""
-        length = segment.start + (segment.length or 0) - position
+        length = max(segment.start + (segment.length or 0) - position, 0)
         length += -length % self._image.record_size
         self._peers.mover.do(m.MoverSetWindowRequest(position, length))
 

@@ -359,7 +359,7 @@ class Reading(Operation):
             begin = self.peers.shelf.mount_again(self._image, segment, pause.seek_position)
         else:
             self._mount(segment)
-        self.set_window(begin, segment.start + (segment.length or 0) - begin)
+        self.set_window(begin, max((segment.length or 0) - (begin - segment.start), 0))
         self.peers.mover.do(m.MoverContinueRequest())
         self._paused = False
         self._send_reads()

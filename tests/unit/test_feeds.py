@@ -41,6 +41,22 @@ def fill(stream: socket.socket) -> int:
     return filled
 
 
+@contextlib.contextmanager
+def opened(folder: Path) -> Iterator[tuple[ssl.SSLSocket, ssl.SSLSocket]]:
+    """The writer's and the reader's end of a TLS connection."""
+    server, client = contexts(folder)
+    with dataconn.listen("127.0.0.1") as listener:
+        plain = dataconn.connect(dataconn.local_address(listener), "127.0.0.1")
+        accepted, _ = listener.accept()
+    made: list[ssl.SSLSocket] = []
+    shaking = threading.Thread(target=lambda: made.append(client.wrap_socket(plain)))
+    shaking.start()
+    with server.wrap_socket(accepted, server_side=True, suppress_ragged_eofs=False) as reader:
+        shaking.join(WAIT_S)
+        with made[0] as writer:
+            yield writer, reader
+
+
 def test_a_clean_end_outlasts_a_tape_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A feed's last words wait for as long as the reader takes no more; no clock makes a cut of an end."""
     monkeypatch.setattr(feeds, "OPENING_TIMEOUT_S", 0.05)
@@ -72,26 +88,17 @@ def test_a_shut_feed_gives_no_cipher_text(tmp_path: Path) -> None:
     ssl.SSLSocket.shutdown forgets TLS: the next read would be of the bare connection, and a restore would
     write what it finds there into a file.
     """
-    server, client = contexts(tmp_path)
-    with dataconn.listen("127.0.0.1") as listener:
-        plain = dataconn.connect(dataconn.local_address(listener), "127.0.0.1")
-        accepted, _ = listener.accept()
-    made: list[ssl.SSLSocket] = []
-    shaking = threading.Thread(target=lambda: made.append(client.wrap_socket(plain)))
-    shaking.start()
-    with server.wrap_socket(accepted, server_side=True, suppress_ragged_eofs=False) as reader:
-        shaking.join(WAIT_S)
-        with made[0] as writer:
-            writer.sendall(b"first")
-            assert reader.recv(5) == b"first"
-            writer.sendall(bytes(100))
-            assert select.select([reader], [], [], WAIT_S)[0]
-            dataconn.shut(reader)
-            found = b""
-            with contextlib.suppress(OSError):
-                while piece := reader.recv(1000):
-                    found += piece
-            assert found.strip(b"\0") == b""
+    with opened(tmp_path) as (writer, reader):
+        writer.sendall(b"first")
+        assert reader.recv(5) == b"first"
+        writer.sendall(bytes(100))
+        assert select.select([reader], [], [], WAIT_S)[0]
+        dataconn.shut(reader)
+        found = b""
+        with contextlib.suppress(OSError):
+            while piece := reader.recv(1000):
+                found += piece
+        assert found.strip(b"\0") == b""
 
 
 def test_a_dropped_feed_is_shut_before_it_is_closed() -> None:
@@ -110,22 +117,6 @@ def test_a_dropped_feed_is_shut_before_it_is_closed() -> None:
         feed.came(here)
         feed.drop()
     assert ends == [b""]
-
-
-@contextlib.contextmanager
-def opened(folder: Path) -> Iterator[tuple[ssl.SSLSocket, ssl.SSLSocket]]:
-    """The writer's and the reader's end of a TLS connection."""
-    server, client = contexts(folder)
-    with dataconn.listen("127.0.0.1") as listener:
-        plain = dataconn.connect(dataconn.local_address(listener), "127.0.0.1")
-        accepted, _ = listener.accept()
-    made: list[ssl.SSLSocket] = []
-    shaking = threading.Thread(target=lambda: made.append(client.wrap_socket(plain)))
-    shaking.start()
-    with server.wrap_socket(accepted, server_side=True, suppress_ragged_eofs=False) as reader:
-        shaking.join(WAIT_S)
-        with made[0] as writer:
-            yield writer, reader
 
 
 def await_bytes(reader: ssl.SSLSocket, count: int) -> None:

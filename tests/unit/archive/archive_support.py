@@ -17,6 +17,7 @@ from appliance.archive.part import Entry, Files, PartRequest, PartResult
 from appliance.archive.reader import MemberReader
 from appliance.archive.targets import Target
 from appliance.archive.writer import write_part
+from tests.unit.entry_support import entries
 
 IS_ROOT = os.geteuid() == 0
 OLD = 1_234_567_890_123_456_789
@@ -50,7 +51,7 @@ class Recorder:
 
     def files(self, files: Files) -> None:
         """Keep many."""
-        for entry in files.entries():
+        for entry in entries(files):
             self.entry(entry)
 
     def problem(self, path: bytes, text: str) -> None:

@@ -13,6 +13,7 @@ from appliance.archive.frame import END_OF_ARCHIVE, PartSummary, global_header, 
 from appliance.archive.part import Entry, Files, PartRequest
 from appliance.archive.writer import write_part
 from tape.model.cartridge import Cartridge
+from tests.unit.entry_support import entries
 
 RECORD = 262144
 
@@ -32,7 +33,7 @@ class Recorder:
 
     def files(self, files: Files, /) -> None:
         """Keep many."""
-        self.entries.extend(files.entries())
+        self.entries.extend(entries(files))
 
     def problem(self, path: bytes, text: str, /) -> None:
         """The trees of these tests have none."""
