@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from tape.alerts import parse_alerts
+from tape.carry import Carried
 from tape.commands import (
     ERASE_6,
     LOAD_UNLOAD,
@@ -140,6 +141,13 @@ class Drive(ScsiDevice):
     def end_read(self, running: Running) -> int:
         """Wait for the end of a read that was begun; result and errors are those of `read_into`."""
         return self._record_read(running.finish(), running.cdb, running.length)
+
+    def note_carried(self, carried: Carried, length: int, *, read: bool) -> None:
+        """Take note of whole records of this length that the transport's carrier has read or written."""
+        records = carried.records + (read and carried.held is not None)
+        self._advance_blocks(records)
+        if read and records:
+            self.last_record_length = length
 
     @staticmethod
     @lru_cache(maxsize=16)

@@ -13,47 +13,27 @@ three lanes, each a descriptor with a buffer of its own:
 
 A command of a shared lane can also be begun and finished later (write(2), poll(2) and read(2) on the node),
 while the caller fills the other lane.  One thread does both: no lock of the interpreter changes hands.
+Where the compiled helper is there (carry.py), it does that for many records in one call.
 """
 
 from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tape.carry import helper
 from tape.errors import TapeMisuseError, TransportError
-from tape.sg_lane import MAX_SENSE, SgIoHeader, SgLane, SgSystem, judge_delivery
+from tape.sg_carrier import SgCarrier
+from tape.sg_lane import SgIoHeader, SgLane, SgSystem
+from tape.sg_running import Submitted, outcome
 from tape.transport import DEFAULT_TIMEOUT_S, Completion, DataOut, Running, Transport
 
 __all__ = ["SgTransport"]
 
 # Enough for every answer but records: most transports never grow their staging buffer.
 STAGING_BYTES = 64 * 1024
-
-
-class _Submitted(Running):
-    """A command that the driver has.
-
-    Args:
-        over: called when its end has been taken note of, whatever it was.
-
-    """
-
-    def __init__(
-        self, lane: SgLane, header: SgIoHeader, cdb: bytes, length: int, over: Callable[[], None]
-    ) -> None:
-        super().__init__(cdb, length)
-        self.descriptor = lane.descriptor
-        self._lane, self._header, self._over = lane, header, over
-
-    def finish(self) -> Completion:
-        """Wait for its end; see `Running.finish`."""
-        try:
-            self._lane.collect(self._header)
-            return _outcome(self._lane, self._header, self.cdb, None)
-        finally:
-            self._over()
 
 
 class SgTransport(Transport):
@@ -79,6 +59,8 @@ class SgTransport(Transport):
         self._staging = SgLane(path, self._system)
         self._shared: dict[int, SgLane] = {}
         self._closed = False
+        quick = helper() if self._system.real_descriptors else None
+        self.carrier = SgCarrier(path, quick, self._shared) if quick is not None else None
 
     def buffer(self, size: int, lane: int = 0) -> memoryview:
         """Return a shared lane's mapped buffer, at least `size` bytes of it.
@@ -150,7 +132,7 @@ class SgTransport(Transport):
         except BaseException:
             self._busy.release()
             raise
-        return _Submitted(shared, header, cdb, length, self._busy.release)
+        return Submitted(shared, header, cdb, length, self._busy.release)
 
     def close(self) -> None:
         """Close all descriptors.  A buffer still held by the caller stays readable until released."""
@@ -211,14 +193,4 @@ class SgTransport(Transport):
     def _run(self, lane: SgLane, header: SgIoHeader, cdb: bytes, received: memoryview | None) -> Completion:
         """Run SG_IO and gather what came back; `received` is where to copy data from."""
         lane.run(header)
-        return _outcome(lane, header, cdb, received)
-
-
-def _outcome(lane: SgLane, header: SgIoHeader, cdb: bytes, received: memoryview | None) -> Completion:
-    """What became of a command that has ended.  Raises as `judge_delivery` does."""
-    judge_delivery(header, lane.path, cdb)
-    residual = max(0, min(header.resid, header.dxfer_len))
-    count = header.dxfer_len - residual
-    data = bytes(received[:count]) if received is not None else b""
-    sense = lane.sense[: min(header.sb_len_wr, MAX_SENSE)]
-    return Completion(header.status, data, sense, residual)
+        return outcome(lane, header, cdb, received)

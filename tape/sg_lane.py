@@ -86,7 +86,14 @@ class SgIoHeader(ctypes.Structure):
 
 
 class SgSystem:
-    """The system calls used, so that tests can put a kernel of their own in their place."""
+    """The system calls used, so that tests can put a kernel of their own in their place.
+
+    Attributes:
+        real_descriptors: those of `open` are the kernel's, so that others than this class may use them.
+
+    """
+
+    real_descriptors = True
 
     def open(self, path: str) -> int:
         """Open the node.  O_NONBLOCK: do not wait for whoever holds it exclusively, fail instead."""
@@ -215,6 +222,18 @@ class SgLane:
             sbp=ctypes.addressof(self._sense),
             timeout=min(int(timeout_s * 1000), MAX_TIMEOUT_MS),
             flags=SG_FLAG_MMAP_IO if mapped else 0,
+        )
+
+    def another(self, header: SgIoHeader, cdb: bytes) -> SgIoHeader:
+        """Describe the same command as another lane's header does, for the mapped buffer of this lane."""
+        out = header.dxfer_direction == SG_DXFER_TO_DEV
+        length = header.dxfer_len
+        return self.header(
+            cdb,
+            out=length if out else 0,
+            into=0 if out else length,
+            timeout_s=header.timeout / 1000,
+            address=None,
         )
 
     def run(self, header: SgIoHeader) -> None:

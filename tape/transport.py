@@ -11,7 +11,10 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import IntEnum
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from tape.carry import Carrier
 
 __all__ = ["DEFAULT_TIMEOUT_S", "LANES", "Completion", "DataOut", "Running", "ScsiStatus", "Transport"]
 
@@ -96,6 +99,9 @@ class Transport(ABC):
 
     # Whether a command that was begun runs by itself, so that it pays to do something else meanwhile.
     overlaps = False
+
+    # What carries many records in one call, if there is such a thing.
+    carrier: Carrier | None = None
 
     @abstractmethod
     def execute(

@@ -147,6 +147,8 @@ class _OneAtATime(Transport):
     def __init__(self, inner: Transport, lock: threading.RLock) -> None:
         self.name = inner.name
         self.overlaps = inner.overlaps
+        # Records are carried by whoever has a command begun, and so holds the lock.
+        self.carrier = inner.carrier
         self._inner = inner
         self._lock = lock
 

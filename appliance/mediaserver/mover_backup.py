@@ -8,6 +8,7 @@ only when the one before is known to be on tape, and what failed is written agai
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import socket
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from appliance.mediaserver.mover_stream import MoverStream, StreamEnded
 from appliance.mediaserver.open_drive import OpenDrive
 from appliance.ndmp.enums import MoverHaltReason, MoverPauseReason
 from appliance.ndmp.errors import RefusalError
+from tape.carry import CALL_BYTES
 from tape.errors import EndOfMediumError, HardwareError, MediumError, TapeError
 from tape.transport import LANES, Running
 
@@ -54,8 +56,10 @@ class BackupStream(MoverStream):
                 self._pad(count)
                 self._finish()
                 self._put(count)
+                self._filled = 0
                 if count < self.record_size:
                     break
+                self._carry()
             self._finish()
         finally:
             self._let_end()
@@ -63,8 +67,7 @@ class BackupStream(MoverStream):
 
     # -- from the connection ---------------------------------------------------------------------------
     def _fill(self) -> int:
-        """Receive one record into the lane; less at the end of the connection."""
-        self._filled = 0
+        """Receive the rest of a record into the lane; less at the end of the connection."""
         try:
             while self._filled < self.record_size:
                 got = self._receive()
@@ -72,14 +75,17 @@ class BackupStream(MoverStream):
                     break
                 self._filled += got
         except OSError as error:
-            # A reset is no proper end: what came before it is no whole image.
-            self.log.warning("data connection broke", why=str(error))
-            raise StreamEnded(None if self.ended else MoverHaltReason.CONNECT_ERROR) from error
+            raise self._connection_broke(error) from error
         except TapeError as error:
             raise self.medium_failed(error) from error
         if self.ended:
             raise StreamEnded(None)
         return self._filled
+
+    def _connection_broke(self, error: OSError) -> StreamEnded:
+        """To be raised: a reset is no proper end, what came before it is no whole image."""
+        self.log.warning("data connection broke", why=str(error))
+        return StreamEnded(None if self.ended else MoverHaltReason.CONNECT_ERROR)
 
     def _receive(self) -> int:
         """Receive some of the record, 0 at the end; a write that ends meanwhile is seen to at once."""
@@ -107,6 +113,30 @@ class BackupStream(MoverStream):
             self.lane(self._filling)[count:] = bytes(self.record_size - count)
 
     # -- to the drive ----------------------------------------------------------------------------------
+    def _carry(self) -> None:
+        """Receive and write many whole records in one call, where the drive can.  Raises StreamEnded."""
+        write, size = self._writing, self.record_size
+        if write is None or write.count < size:
+            return
+        carrier = write.drive.carrier
+        with self.service.lock:
+            room = self.variables.window.room(self.variables.bytes_in_window)
+        # One more is begun than is counted.
+        count = min(CALL_BYTES, room) // size - 1
+        if carrier is None or count < 1:
+            return
+        carried = write.drive.receive_records(carrier, write.running, self.peer, self._filled, count)
+        self._account(carried.records * size, carried.records)
+        self._writing, self._filled = None, carried.odd
+        assert carried.held is not None
+        self._filling = carried.held
+        if carried.running is not None:
+            self._writing = _Write(write.drive, carried.running, size)
+            if carried.running.descriptor is None:
+                self._end()
+        if carried.error:
+            raise self._connection_broke(OSError(carried.error, os.strerror(carried.error)))
+
     def _put(self, count: int) -> None:
         """Begin to write the record in the lane, however many windows and cartridges that takes."""
         while True:
@@ -223,8 +253,8 @@ class BackupStream(MoverStream):
             drive.log.warning("records were lost in the drive's buffer", records=lost, bytes=count)
         return lost
 
-    def _account(self, count: int) -> None:
+    def _account(self, count: int, records: int = 1) -> None:
         with self.service.lock:
             self.variables.bytes_moved += count
-            self.variables.record_num += 1
-            self.variables.bytes_in_window += self.record_size
+            self.variables.record_num += records
+            self.variables.bytes_in_window += records * self.record_size

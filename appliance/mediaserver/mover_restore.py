@@ -22,8 +22,9 @@ from appliance.mediaserver.open_drive import OpenDrive
 from appliance.mediaserver.window import Window
 from appliance.ndmp.enums import MoverHaltReason, MoverPauseReason
 from appliance.ndmp.errors import RefusalError
+from tape.carry import CALL_BYTES, Carried
 from tape.errors import BlankCheckError, DeviceError, FilemarkError, HardwareError, TapeError
-from tape.transport import Running
+from tape.transport import LANES, Running
 
 
 class _NeedDma(Exception):  # noqa: N818 - the ordinary end of a stretch of tape, not an error
@@ -101,6 +102,7 @@ class RestoreStream(MoverStream):
                 self._anchor()
                 continue
             sent = self._send(piece)
+            sent += self._carry(position + sent, left - sent)
             position += sent
             left -= sent
 
@@ -159,6 +161,42 @@ class RestoreStream(MoverStream):
         begin = self._window.offset + index * self.record_size
         if self._length == self.record_size and begin < end and self._window.holds(begin):
             self._ask(index, 1 - self._lane)
+
+    def _carry(self, position: int, left: int) -> int:
+        """Send many whole records in one call, where the drive can; the bytes that were sent.
+
+        Of each record that is sent the one behind it is asked for: so the last one that has bytes to be sent
+        is none of them.  Raises StreamEnded.
+        """
+        read, size = self._reading, self.record_size
+        if read is None or read.running is None:
+            return 0
+        carrier = read.drive.carrier
+        end = min(position + left, self._window.end)
+        count = min(CALL_BYTES // size, (end - position - 1) // size)
+        if carrier is None or count < 1 or position != self._window.offset + read.index * size:
+            return 0
+        carried = read.drive.send_records(carrier, read.running, self.peer, count)
+        self._take_stock(read, carried)
+        sent: int = carried.records * size + carried.odd
+        with self.service.lock:
+            self.variables.bytes_moved += sent
+            self.variables.bytes_left -= sent
+        if carried.error:
+            raise self._connection_ended()
+        return sent
+
+    def _take_stock(self, read: _Read, carried: Carried) -> None:
+        """See which record is held, and which one is being read, after many went from lane to lane."""
+        last = read.index + carried.records - (carried.held is None)
+        if last >= read.index:
+            self._held, self._length, self._next = last, self.record_size, last + 1
+            self._lane = (read.lane + last - read.index) % LANES
+            self._tell_record(last + 1)
+        self._reading = None
+        if carried.running is not None:
+            lane = (read.lane + last + 1 - read.index) % LANES
+            self._reading = _Read(last + 1, lane, read.drive, carried.running)
 
     def _ask(self, index: int, lane: int) -> None:
         """Position the tape and begin to read.  Raises _NeedDma, StreamEnded; errors wait for `_load`."""
@@ -223,10 +261,13 @@ class RestoreStream(MoverStream):
                     return sent
                 self._wait_for_either()
         except OSError as error:
-            # The data server has what it wanted, and did not wait for the rest.
-            raise StreamEnded(None if self.ended else MoverHaltReason.CONNECT_CLOSED) from error
+            raise self._connection_ended() from error
         finally:
             piece.release()
+
+    def _connection_ended(self) -> StreamEnded:
+        """To be raised: the data server has what it wanted, and did not wait for the rest."""
+        return StreamEnded(None if self.ended else MoverHaltReason.CONNECT_CLOSED)
 
     def _wait_for_either(self) -> None:
         """Wait for the connection or the drive."""

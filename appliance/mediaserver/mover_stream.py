@@ -23,6 +23,7 @@ from appliance.ndmp.errors import RefusalError
 from appliance.ndmp.logcontext import carrying
 from appliance.ndmp.networks import ANYWHERE
 from appliance.ndmp.types import Address
+from tape.carry import Peer
 from tape.errors import TapeError
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class MoverStream(ABC):
         self.record_size = service.record_size
         self.log: Any = service.log
         self.ended = False
+        self._halt = bytearray(1)
         self._listener = listener
         self._socket = connection
         self._token = token
@@ -84,6 +86,7 @@ class MoverStream(ABC):
     def cancel(self) -> None:
         """End the stream soon: no further SCSI command is begun."""
         self.ended = True
+        self._halt[0] = 1
         with self._mutex:
             if self._listener is not None:
                 self._listener.shut()
@@ -181,6 +184,11 @@ class MoverStream(ABC):
         if self._socket is None:
             raise StreamEnded(None)
         return self._socket
+
+    @property
+    def peer(self) -> Peer:
+        """The data connection, as carriers of records take it.  Raises StreamEnded."""
+        return Peer(self.connection.fileno(), self._halt)
 
     def wait(self, *, watch: bool) -> None:
         """Wait for `go`.  With `watch` also for the peer's end of the connection.

@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from enum import Enum, auto
 from typing import Any, TypeVar
 
+from appliance.mediaserver.early_warning import EarlyWarning
 from appliance.mediaserver.leftovers import Leftovers
 from appliance.mediaserver.libraries import Library, Unit, Whereabouts
+from appliance.mediaserver.readiness import wait_until_ready
 from appliance.ndmp.enums import ErrorCode, TapeFlag, TapeOpenMode
 from appliance.ndmp.errors import RefusalError
 from tape.alerts import alert_text
-from tape.device import MAX_UNIT_ATTENTIONS
+from tape.carry import Carried, Carrier, Peer
 from tape.drive import Drive
 from tape.errors import (
     BlankCheckError,
@@ -41,22 +42,7 @@ from tape.errors import (
 from tape.sense import Sense, SenseKey
 from tape.transport import LANES, Completion, DataOut, Running
 
-READY_TIMEOUT_S = 300.0
-"""A drive that says "becoming ready" threads a cartridge: up to two minutes for LTO, more after recovery."""
-
 T = TypeVar("T")
-
-
-class LogicalEndError(EndOfMediumError):
-    """Early warning was met by the write before: this one was not done, the next one will be."""
-
-
-class _Warning(Enum):
-    """How far a DMA knows of early warning: the write after it fails, once (draft, 3.4.6)."""
-
-    NONE = auto()
-    PENDING = auto()
-    TOLD = auto()
 
 
 class OpenDrive:
@@ -94,7 +80,7 @@ class OpenDrive:
         self._verified = False
         self._unmarked = False
         self._before_mark = False
-        self._warning = _Warning.NONE
+        self._warning = EarlyWarning()
 
     # -- opening and closing -------------------------------------------------------------------------
     def prepare(self) -> None:
@@ -105,7 +91,7 @@ class OpenDrive:
         """
         with self.lock:
             try:
-                attention = self._absorb()
+                attention = wait_until_ready(self._drive)
             except (NoMediumError, NotReadyError):
                 if self.mode is not TapeOpenMode.RAW:
                     raise
@@ -114,26 +100,11 @@ class OpenDrive:
         if self.mode is TapeOpenMode.RDWR:
             self.verify_writable()
 
-    def _absorb(self) -> bool:
-        """Wait until the drive is ready, and return whether it had something to tell on the way."""
-        told = False
-        for _ in range(MAX_UNIT_ATTENTIONS):
-            try:
-                self._drive.test_ready()
-            except UnitAttentionError:
-                told = True
-            except NotReadyError:
-                told = True
-                self._drive.wait_ready(READY_TIMEOUT_S)
-            else:
-                break
-        return told
-
     def _set_up(self, attention: bool) -> None:
         """Learn what is loaded and where it stands; records of variable length from now on."""
         self._moves = self.unit.moves
         self._verified = self._unmarked = self._before_mark = False
-        self._warning = _Warning.NONE
+        self._warning.forget()
         if self._library.reserve:
             # Anew after a reset, which ends reservations.
             self._reserved = self._drive.reserve()
@@ -271,6 +242,17 @@ class OpenDrive:
         finally:
             self.lock.release()
 
+    def send_records(self, carrier: Carrier, running: Running, peer: Peer, count: int) -> Carried:
+        """From tape to a socket, by the `carrier`; see there.
+
+        The drive's lock is held, as from `begin_read`, for as long as there is a command in what is returned.
+        """
+        carried = carrier.send_records(running, peer, count)
+        self._drive.note_carried(carried, running.length, read=True)
+        if carried.running is None:
+            self.lock.release()
+        return carried
+
     def _beginning(self, action: Callable[[], Running]) -> Running:
         """Begin a command, the lock held from now on; not when this raises."""
         self.lock.acquire()
@@ -317,16 +299,26 @@ class OpenDrive:
         finally:
             self.lock.release()
 
+    def receive_records(
+        self, carrier: Carrier, running: Running, peer: Peer, odd: int, count: int
+    ) -> Carried:
+        """From a socket to tape, by the `carrier`; see there, and `send_records`."""
+        carried = carrier.receive_records(running, peer, odd, count)
+        self._drive.note_carried(carried, running.length, read=False)
+        if carried.records:
+            self._wrote(early=False)
+        if carried.running is None:
+            self.lock.release()
+        return carried
+
     def _may_write(self) -> None:
         self._verify_unmoved()
-        if self._warning is _Warning.PENDING:
-            self._warning = _Warning.TOLD
-            raise LogicalEndError("early warning: little room is left", device=self._drive.name)
+        self._warning.tell(self._drive.name)
 
     def _wrote(self, early: bool) -> None:
         self._unmarked = True
-        if early and self._warning is _Warning.NONE:
-            self._warning = _Warning.PENDING
+        if early:
+            self._warning.met()
 
     def _writing(self, write: Callable[[], T]) -> T:
         self._stand_before_mark()
@@ -363,7 +355,7 @@ class OpenDrive:
         self._mark_if_needed()
         self._drive.rewind()
         self._before_mark = False
-        self._warning = _Warning.NONE
+        self._warning.forget()
 
     def unload(self) -> None:
         """Eject the cartridge, after the implicit filemark: what follows it would be lost as on rewind."""
@@ -374,7 +366,7 @@ class OpenDrive:
         self._mark_if_needed()
         self._drive.unload()
         self._verified = self._before_mark = False
-        self._warning = _Warning.NONE
+        self._warning.forget()
         self.barcode = None
 
     def test_ready(self) -> None:
@@ -452,7 +444,7 @@ class OpenDrive:
         if abs(count) != left:
             self._unmarked = False
             if count < 0:
-                self._warning = _Warning.NONE
+                self._warning.forget()
 
     def _mark_if_strict(self) -> None:
         if self._strict:
@@ -499,6 +491,11 @@ class OpenDrive:
     def overlaps(self) -> bool:
         """Whether a read or write that was begun runs by itself."""
         return self._transport.overlaps
+
+    @property
+    def carrier(self) -> Carrier | None:
+        """What carries many records between lanes and a socket in one call; None: nothing does."""
+        return self._transport.carrier
 
     def lanes(self, size: int) -> list[memoryview]:
         """The memory that this drive moves fastest, twice.  Raises TapeError when it cannot move so much."""
@@ -593,8 +590,8 @@ class OpenDrive:
         self._moves = self.unit.moves
         self._verified = False
         self.barcode = None
-        self._absorb()
+        wait_until_ready(self._drive)
         self._set_up(attention=True)
 
 
-__all__ = ["READY_TIMEOUT_S", "LogicalEndError", "OpenDrive"]
+__all__ = ["OpenDrive"]

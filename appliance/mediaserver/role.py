@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import structlog
+
 from appliance.config import MediaServer, Ndmp, NodeConfig
 from appliance.dmaport import DmaPort, DmaRole, Shared
 from appliance.mediaserver.hotplug import HotPlug
@@ -12,6 +14,7 @@ from appliance.mediaserver.tape_service import TapeService
 from appliance.ndmp.networks import NO_RULES, DataRules
 from appliance.ndmp.session import Session
 from appliance.ndmp.sessions import Sessions
+from tape.carry import helper
 
 
 def media_role(
@@ -75,6 +78,8 @@ class MediaServerRole:
 
     def start(self) -> list[tuple[str, int]]:
         """Listen at the node's address, and return it.  Raises OSError when the port is in use."""
+        how = "C" if helper() else "Python alone"
+        structlog.get_logger().info("records of sg devices are moved by", helper=how)
         address = self._port.start()
         if self._hot_plug is not None:
             self._hot_plug.start()

@@ -13,8 +13,9 @@ import structlog
 
 from appliance.mediaserver import cdb
 from appliance.mediaserver.answers import Reporter, Tell, nobody
+from appliance.mediaserver.early_warning import LogicalEndError
 from appliance.mediaserver.libraries import Libraries
-from appliance.mediaserver.open_drive import LogicalEndError, OpenDrive
+from appliance.mediaserver.open_drive import OpenDrive
 from appliance.ndmp import messages as m
 from appliance.ndmp.enums import ErrorCode, MtioOp, TapeOpenMode, TapeUnsupported
 from appliance.ndmp.errors import RefusalError

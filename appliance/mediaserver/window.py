@@ -52,6 +52,10 @@ class Window:
         """Whether the byte at this offset of the image is inside."""
         return self.offset <= position < self.end
 
+    def room(self, used: int) -> int:
+        """How many bytes of whole records may be written behind `used` bytes."""
+        return ALL_ONES if self.is_endless else max(0, self.length - used)
+
     def has_room(self, used: int, record_size: int) -> bool:
         """Whether one more record may be written behind `used` bytes."""
-        return self.is_endless or used + record_size <= self.length
+        return record_size <= self.room(used)

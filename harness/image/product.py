@@ -158,8 +158,11 @@ class _Builder:
         ]
         run_logged(target, log, "installing the wheel into the product tree")
         shutil.rmtree(library / "bin", ignore_errors=True)
-        if not any((library / "appliance" / "archive").glob("_quick*.so")):
-            self._progress("no C compiler here: the product goes without its helper for small files")
+        helpers = ("appliance/archive/_quick*.so", "tape/_carry*.so")
+        if not all(any(library.glob(helper)) for helper in helpers):
+            self._progress(
+                "no C compiler here: the product goes without its helpers (archive/quick.py, carry.py)"
+            )
         for package in ("appliance", "harness", "tape"):
             self._compile(library / package)
         shutil.rmtree(work)

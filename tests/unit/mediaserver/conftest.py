@@ -11,22 +11,22 @@ from tests.unit.mediaserver.support import Site
 
 
 @pytest.fixture
-def overlaps() -> bool:
-    """Whether a drive's commands run by themselves, as with sg.  Tests of streams have both."""
-    return False
+def commands() -> str:
+    """How a drive's commands run, of `support.COMMANDS`.  Tests of streams have all."""
+    return "waiting"
 
 
 @pytest.fixture
-def site(tmp_path: Path, overlaps: bool) -> Iterator[Site]:
+def site(tmp_path: Path, commands: str) -> Iterator[Site]:
     """A media server with the default profile."""
-    made = Site(tmp_path / "library", overlaps=overlaps)
+    made = Site(tmp_path / "library", commands=commands)
     yield made
     made.close()
 
 
 @pytest.fixture
-def strict_site(tmp_path: Path, overlaps: bool) -> Iterator[Site]:
+def strict_site(tmp_path: Path, commands: str) -> Iterator[Site]:
     """A media server that keeps to the letter of the draft."""
-    made = Site(tmp_path / "library", strict=True, overlaps=overlaps)
+    made = Site(tmp_path / "library", strict=True, commands=commands)
     yield made
     made.close()

@@ -30,7 +30,9 @@ from tape.commands import READ_ELEMENT_STATUS
 from tape.errors import TapeError
 from tape.model import LibraryModel, LibrarySpec
 from tape.sense import Sense, SenseKey
+from tape.sg import SgTransport
 from tape.transport import DEFAULT_TIMEOUT_S, Completion, DataOut, Running, ScsiStatus, Transport
+from tests.unit.sg_support import SgDriver
 
 WAIT_S = 20.0
 """Longer than any machine needs for what a test waits for; nothing waits that long when it works."""
@@ -206,12 +208,25 @@ class OverlappingTransport(GatedTransport):
         return super().execute(cdb, data_out=data_out, data_in_length=data_in_length, timeout_s=timeout_s)
 
 
+def _carried(inner: Transport, gate: Gate) -> Transport:
+    """Real descriptors, so that the compiled helper carries the records, where it is there."""
+    return SgTransport(inner.name, SgDriver(GatedTransport(inner, gate)))
+
+
+COMMANDS: dict[str, Callable[[Transport, Gate], Transport]] = {
+    "waiting": GatedTransport,
+    "overlapping": OverlappingTransport,
+    "carried": _carried,
+}
+"""How a drive's commands run: to their end, by themselves, by themselves and many in one call."""
+
+
 class GatedBackend(ModelBackend):
     """The library model behind gates, by serial number."""
 
-    def __init__(self, model: LibraryModel, *, overlaps: bool = False) -> None:
+    def __init__(self, model: LibraryModel, *, commands: str = "waiting") -> None:
         super().__init__(model)
-        self._make = OverlappingTransport if overlaps else GatedTransport
+        self._make = COMMANDS[commands]
         self.gates = {serial: Gate() for serial in ("CHG1", "DRV1", "DRV2")}
 
     def open(self, serial: str) -> Transport:
@@ -259,7 +274,7 @@ class Site:
         strict: bool = False,
         capacity: int = 1 << 20,
         config: ExampleLibrary | None = None,
-        overlaps: bool = False,
+        commands: str = "waiting",
     ) -> None:
         spec = LibrarySpec(
             "CHG1",
@@ -270,7 +285,7 @@ class Site:
         )
         self.folder = folder
         self.model = LibraryModel(folder, spec)
-        self.backend = GatedBackend(self.model, overlaps=overlaps)
+        self.backend = GatedBackend(self.model, commands=commands)
         self.gate = self.backend.gates["DRV1"]
         self.libraries = Libraries([Library(config or ExampleLibrary(), self.backend)])
         self.server = NdmpServer(

@@ -27,6 +27,7 @@ from tape.sense import Sense, SenseKey
 from tape.transport import Completion, ScsiStatus
 from tests.unit.mediaserver.support import (
     CARTRIDGES,
+    COMMANDS,
     DRIVE,
     Site,
     error_of,
@@ -43,10 +44,10 @@ ONE, TWO = CARTRIDGES[:2]
 MEDIUM = Completion(ScsiStatus.CHECK_CONDITION, sense=Sense(SenseKey.MEDIUM_ERROR, 0x0C, 0x00).encode())
 
 
-@pytest.fixture(params=[False, True], ids=["waiting", "overlapping"])
-def overlaps(request: pytest.FixtureRequest) -> bool:
-    """Every promise here is kept whether a drive's commands run by themselves or not."""
-    return bool(request.param)
+@pytest.fixture(params=COMMANDS)
+def commands(request: pytest.FixtureRequest) -> str:
+    """Every promise here is kept however a drive's commands run."""
+    return str(request.param)
 
 
 def stream(site: Site, client: Client) -> socket.socket:

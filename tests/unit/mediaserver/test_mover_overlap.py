@@ -34,10 +34,10 @@ from tests.unit.mediaserver.test_mover_stream import RECORD, back_up, halted, im
 ONE, TWO = CARTRIDGES[:2]
 
 
-@pytest.fixture
-def overlaps() -> bool:
+@pytest.fixture(params=["overlapping", "carried"])
+def commands(request: pytest.FixtureRequest) -> str:
     """Commands run by themselves."""
-    return True
+    return str(request.param)
 
 
 def until_moved(client: Client, count: int) -> None:

@@ -28,6 +28,7 @@ from tape.sense import Sense, SenseKey
 from tape.transport import Completion, ScsiStatus
 from tests.unit.mediaserver.support import (
     CARTRIDGES,
+    COMMANDS,
     DRIVE,
     WAIT_S,
     Site,
@@ -46,10 +47,10 @@ RECORD = 1000
 ONE, TWO = CARTRIDGES[:2]
 
 
-@pytest.fixture(params=[False, True], ids=["waiting", "overlapping"])
-def overlaps(request: pytest.FixtureRequest) -> bool:
-    """Every promise here is kept whether a drive's commands run by themselves or not."""
-    return bool(request.param)
+@pytest.fixture(params=COMMANDS)
+def commands(request: pytest.FixtureRequest) -> str:
+    """Every promise here is kept however a drive's commands run."""
+    return str(request.param)
 
 
 def image(size: int) -> bytes:

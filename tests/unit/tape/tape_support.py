@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import mmap
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -11,8 +10,9 @@ from tape.changer import Changer
 from tape.drive import Drive
 from tape.model import LibraryModel, LibrarySpec
 from tape.sense import Sense
-from tape.sg_lane import SG_FLAG_MMAP_IO, SgIoHeader, SgSystem
+from tape.sg_lane import SgIoHeader, SgSystem
 from tape.transport import DEFAULT_TIMEOUT_S, Completion, DataOut, ScsiStatus, Transport
+from tests.unit.sg_support import carry_out
 
 CHANGER, DRIVE, OTHER_DRIVE = "LIB0001", "DRV0001", "DRV0002"
 FIRST_SLOT, FIRST_DRIVE, FIRST_PORT = 4096, 256, 768
@@ -92,6 +92,8 @@ class FakeKernel(SgSystem):
     As the real one it has a reserved buffer per descriptor, which unmapped transfers use as well.
     """
 
+    real_descriptors = False
+
     def __init__(self, device: Transport, most: int = 1 << 20) -> None:
         self.device = device
         self.most = most
@@ -138,22 +140,7 @@ class FakeKernel(SgSystem):
         if self.error:
             raise self.error
         self.flags.append(header.flags)
-        cdb = ctypes.string_at(header.cmdp, header.cmd_len)
-        mapped = header.flags == SG_FLAG_MMAP_IO
-        out = into = 0
-        data = b""
-        if header.dxfer_direction == -2:
-            out = header.dxfer_len
-            data = self.maps[descriptor][:out] if mapped else ctypes.string_at(header.dxferp, out)
-        elif header.dxfer_direction == -3:
-            into = header.dxfer_len
-        done = self.device.execute(cdb, data_out=data, data_in_length=into)
-        if mapped and into:
-            self.maps[descriptor][: len(done.data)] = done.data
-        elif into:
-            ctypes.memmove(header.dxferp, done.data, len(done.data))
-        ctypes.memmove(header.sbp, done.sense, len(done.sense))
-        header.status, header.sb_len_wr, header.resid = done.status, len(done.sense), done.residual
+        carry_out(self.device, header, self.maps.get(descriptor))
         for name, value in self.outcome.items():
             setattr(header, name, value)
 
