@@ -85,7 +85,6 @@ class Tape:
             raise JobError(f"{barcode} is write protected") from error
 
     def _await_open(self, barcode: str, mode: TapeOpenMode) -> None:
-        self.barcode = barcode
         started = self._now()
         while True:
             try:
@@ -96,15 +95,15 @@ class Tape:
                     raise
                 if self._now() - started >= limit:
                     kind = UnreadyError if error.code is ErrorCode.NO_TAPE_LOADED else InfrastructureError
-                    raise kind(self._refusal(error)) from error
+                    raise kind(self._refusal(barcode, error)) from error
                 self._sleep(RETRY_S)
             else:
-                self._open = True
+                self._open, self.barcode = True, barcode
                 return
 
-    def _refusal(self, error: ReplyError) -> str:
+    def _refusal(self, barcode: str, error: ReplyError) -> str:
         if error.code is ErrorCode.NO_TAPE_LOADED:
-            return f"no tape in drive {self.serial} on {error.peer}: {self.barcode} did not become ready"
+            return f"no tape in drive {self.serial} on {error.peer}: {barcode} did not become ready"
         return f"drive {self.serial} on {error.peer} is in use by somebody else ({error.code.name})"
 
     def rewind(self) -> None:

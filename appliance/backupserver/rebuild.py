@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from appliance.archive.verify import Examined, Verifier
 from appliance.backupserver import jobs, media, rebuildrows
+from appliance.backupserver.cartridge import UnreadyError
 from appliance.backupserver.imagestream import UNKNOWN_LENGTH, ImageStream, ReadInto
 from appliance.backupserver.indexrows import IndexRows
 from appliance.backupserver.jobs import Status
@@ -125,6 +126,9 @@ class _Rebuild:
                 self._context.screen.note(f"{barcode}: {error}: left alone")
                 if barcodes:
                     self._problem(f"{barcode}: {error}")
+                continue
+            except (ReplyError, UnreadyError) as error:
+                self._problem(f"{barcode} cannot be read, so what it holds is not known: {error}")
                 continue
             rebuildrows.adopt(self._catalogue, cartridge.label.catalogue)
             if cartridge.label.catalogue != self._catalogue.uuid:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TypeVar
 
 from appliance.backupserver import leases as lease_names
 from appliance.backupserver import media
@@ -35,6 +35,9 @@ UNWRITABLE_MAX: Final = 2
 
 DRIVE_FAILURES: Final = frozenset({ErrorCode.IO, ErrorCode.TIMEOUT})
 """With these a drive that is broken or gone answers when it is to be opened."""
+
+
+T = TypeVar("T")
 
 
 class UnusableError(Exception):
@@ -168,13 +171,7 @@ class Shelf:
     def _count_kept(self, image: Image, segment: Segment, length: int) -> int:
         """Count a segment's records on tape, in another drive if this one cannot any more; return bytes."""
         records = -(-length // image.record_size)
-        try:
-            left = self._missing_of(segment, records)
-        except ReplyError as error:
-            if error.code not in DRIVE_FAILURES or not self._take_another_drive():
-                raise
-            self._mount(segment.barcode, lambda: self.tape.open_for_reading(segment.barcode))
-            left = self._missing_of(segment, records)
+        left = self.in_any_drive(segment.barcode, lambda: self._missing_of(segment, records))
         return min(length, (records - left) * image.record_size)
 
     def _missing_of(self, segment: Segment, records: int) -> int:
@@ -380,7 +377,24 @@ class Shelf:
         holder = self._leases.take(lease_names.cartridge(barcode))
         if holder is not None:
             raise JobError(str(holder))
-        self._mount(barcode, lambda: self.tape.open_for_reading(barcode))
+        try:
+            self._mount(barcode, lambda: self.tape.open_for_reading(barcode))
+        except BaseException:
+            self._abandon(barcode)
+            raise
+
+    def in_any_drive(self, barcode: str, action: Callable[[], T]) -> T:
+        """Do something with a cartridge that is in the drive, and once more in another one if this one fails.
+
+        Raises what `action` raises.
+        """
+        try:
+            return action()
+        except ReplyError as error:
+            if error.code not in DRIVE_FAILURES or not self._take_another_drive():
+                raise
+            self._mount(barcode, lambda: self.tape.open_for_reading(barcode))
+            return action()
 
     def mount_for_reading(self, image: Image, segment: Segment) -> None:
         """Load the cartridge of a segment and go to the segment's first record.
@@ -389,13 +403,7 @@ class Shelf:
         catalogue says, or not in the library.
         """
         self.open_for_reading(segment.barcode)
-        try:
-            self._go_to_segment(image, segment)
-        except ReplyError as error:
-            if error.code not in DRIVE_FAILURES or not self._take_another_drive():
-                raise
-            self._mount(segment.barcode, lambda: self.tape.open_for_reading(segment.barcode))
-            self._go_to_segment(image, segment)
+        self.in_any_drive(segment.barcode, lambda: self._go_to_segment(image, segment))
 
     def _go_to_segment(self, image: Image, segment: Segment) -> None:
         if not self.tape.go_to_file(segment.file - 1) or not self._is_header_of(image, segment):
@@ -428,7 +436,11 @@ class Shelf:
     def _is_header_of(self, image: Image, segment: Segment) -> bool:
         try:
             header = Header.parse(self.tape.read_record(RECORD_BYTES) or b"")
-        except (ForeignRecordError, ReplyError):
+        except ForeignRecordError:
+            return False
+        except ReplyError as error:
+            if error.code in DRIVE_FAILURES:
+                raise
             return False
         return header.image == image.uuid and header.segment == segment.number
 

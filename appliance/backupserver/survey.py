@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from appliance.backupserver.labels import RECORD_BYTES, ForeignRecordError, Header, Label
-from appliance.backupserver.shelf import Shelf
+from appliance.backupserver.shelf import DRIVE_FAILURES, Shelf
 from appliance.ndmp.errors import ReplyError
 
 
@@ -33,31 +33,41 @@ class Contents:
 
 
 def survey(shelf: Shelf, barcode: str) -> Contents:
-    """Look through a cartridge.
+    """Look through a cartridge, in another drive where the one at hand fails.
 
-    Raises ForeignRecordError when it has no label of ours, JobError when it is not there or in use.
+    Raises ForeignRecordError when it has no label of ours, JobError when it is not there or in use,
+    ReplyError when its first record cannot be read in any drive.
     """
     shelf.open_for_reading(barcode)
-    tape = shelf.tape
-    tape.rewind()
+    contents = Contents(barcode, shelf.in_any_drive(barcode, lambda: _label(shelf)))
     try:
-        record = tape.read_record(RECORD_BYTES)
-    except ReplyError as error:
-        raise ForeignRecordError(f"a first record that is no label ({error.code.name})") from error
-    if record is None or tape.was_end(record):
-        raise ForeignRecordError("nothing")
-    contents = Contents(barcode, Label.parse(record))
-    try:
-        _segments(shelf, contents)
+        shelf.in_any_drive(barcode, lambda: _segments(shelf, contents))
     except (ForeignRecordError, ReplyError) as error:
         contents.trouble = f"tape file {contents.last_file + 1} is no header of a segment: {error}"
     return contents
 
 
-def _segments(shelf: Shelf, contents: Contents) -> None:
-    """Read one header after the other, up to the end of data."""
+def _label(shelf: Shelf) -> Label:
     tape = shelf.tape
-    ended = tape.next_file()
+    tape.rewind()
+    try:
+        record = tape.read_record(RECORD_BYTES)
+    except ReplyError as error:
+        if error.code in DRIVE_FAILURES:
+            raise
+        # A record of another size, to media servers of other makes.
+        raise ForeignRecordError(f"a first record that is no label ({error.code.name})") from error
+    if record is None or tape.was_end(record):
+        raise ForeignRecordError("nothing")
+    return Label.parse(record)
+
+
+def _segments(shelf: Shelf, contents: Contents) -> None:
+    """Read one header after the other, from the first to the end of data."""
+    tape = shelf.tape
+    contents.segments.clear()
+    contents.last_file, contents.trouble = 0, ""
+    ended = tape.go_to_file(1)
     while ended:
         record = tape.read_record(RECORD_BYTES)
         if record is None or tape.was_end(record):

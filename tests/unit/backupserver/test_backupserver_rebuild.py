@@ -13,7 +13,7 @@ import pytest
 from dma_support import Site, site
 from image_support import flip, save
 
-from appliance.backupserver import backup, history, jobs, media, rebuild, restore, shelf
+from appliance.backupserver import backup, history, jobs, leases, media, rebuild, restore, shelf
 from appliance.backupserver.catalogue import Catalogue
 from appliance.backupserver.jobs import Status
 from appliance.backupserver.labels import Header
@@ -23,6 +23,7 @@ from appliance.backupserver.progress import Screen
 from appliance.cli import run
 from appliance.errors import ConfigurationError, ExitCode, JobError
 from appliance.ndmp.enums import FileType
+from tape.model.faultscript import parse_faults
 
 
 @pytest.fixture
@@ -119,6 +120,56 @@ def test_an_image_over_three_cartridges_comes_back(lab: Site, tree: Path, fresh:
     assert media.segments(fresh, new) == media.segments(lab.catalogue, old)
     states = {barcode: medium.state for barcode, medium in media.media(fresh).items()}
     assert states == {"T1": MediumState.FULL, "T2": MediumState.FULL, "T3": MediumState.APPENDABLE}
+
+
+BROKEN_READER = """
+[[fault]]
+device = "{drive}"
+command = "READ(6)"
+nth = {nth}
+times = 0
+sense = "hardware error"
+"""
+
+
+WITHIN_THE_IMAGE = 9
+"""Read commands until there: three of the first cartridge, one of each blank one, the header once more."""
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3, WITHIN_THE_IMAGE])
+def test_a_drive_that_breaks_is_left_for_another(
+    tmp_path: Path, tree: Path, fresh: Catalogue, nth: int
+) -> None:
+    """At a label, a header, the end of data or within an image; nothing is missing then."""
+    with site(tmp_path, ("DRV1", "DRV2")) as lab:
+        saved = {entry.path: entry for entry in save(lab, tree)}
+        job = back_up(lab)
+        lab.model.faults.extend(parse_faults(BROKEN_READER.format(drive="DRV1", nth=nth)))
+        result = rebuild.run(context(lab, fresh), ())
+        said = lab.output.getvalue()
+        assert "going on with drive DRV2" in said
+        assert ("failed to read T1, tape file 2, record" in said) == (nth == WITHIN_THE_IMAGE)
+        assert (result.status, result.images) == (Status.COMPLETE, 1), result.problems
+        (image,) = media.images(fresh, job.id)
+        assert entries(fresh, image.id).keys() == saved.keys() - {b"/"}
+        assert leases.held(fresh) == {}
+
+
+def test_a_cartridge_that_no_drive_can_read_is_a_problem(
+    tmp_path: Path, tree: Path, fresh: Catalogue
+) -> None:
+    """It may hold what the catalogue lacks: nobody is told that all is there."""
+    with site(tmp_path, ("DRV1", "DRV2")) as lab:
+        save(lab, tree)
+        back_up(lab)
+        for drive in ("DRV1", "DRV2"):
+            lab.model.faults.extend(parse_faults(BROKEN_READER.format(drive=drive, nth=1)))
+        result = rebuild.run(context(lab, fresh), ())
+        assert (result.status, result.images) == (Status.PROBLEMS, 0)
+        told = [text for _, text in result.problems]
+        assert [text.partition(":")[0] for text in told] == [
+            f"{barcode} cannot be read, so what it holds is not known" for barcode in ("T1", "T2", "T3", "T4")
+        ]
 
 
 def test_a_missing_cartridge_is_told(lab: Site, tree: Path, fresh: Catalogue) -> None:
