@@ -21,7 +21,7 @@ from appliance.ndmp.errors import ConnectionLostError, ReplyError
 
 __all__ = ["SPOKEN", "agree", "offer"]
 
-SPOKEN: Final = (x.CLASS_VERSION,)
+SPOKEN: Final = (x.CLASS_VERSION, 1)
 """What this release speaks, the newest first.  A new version is put before it, and the last but one goes."""
 
 BEFORE_NEGOTIATION: Final = (1,)

@@ -82,7 +82,7 @@ class Peers:
         )
         with closing_on_error(client):
             client.open()
-            agree(client, node)
+            client.agreed = agree(client, node)
         return client
 
 
@@ -156,6 +156,11 @@ class ChannelSession:
         self._client = peers.open(peers.cluster.connection_server, on_post, on_lost)
         with closing_on_error(self._client):
             self.channel = self._client.call(x.ChannelOpenRequest(job.encode()), x.ChannelOpenReply).channel
+
+    @property
+    def agreed(self) -> int:
+        """The version of what nodes say to each other that the connection server and this node speak."""
+        return self._client.agreed
 
     def connect(self, address: Address) -> None:
         """Have the connection server connect to the mover."""

@@ -143,12 +143,15 @@ class Extractor:
         image = parse_global_header(header.records, header.offset)
         if image is not None and self._root is None:
             self._root = image.root
+        if image is not None and not image.is_stand_in:
+            self._reader.version = image.version
         index = None
         with contextlib.suppress(DamagedArchiveError):  # then there is nothing to compare with
             index = parse_index(header.records, header.offset)
         if index is not None:
-            for path, destinations in self._recheck.compare(index):
+            for path, destinations in self._recheck.compare(index, self._reader.version):
                 self._problem(path, "restored, but damaged: its checksum differs", destinations)
+            self._reader.version = index.version
         lost = parse_lost(header.records, header.offset)
         if lost is not None:
             self._lost(lost)

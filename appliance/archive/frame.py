@@ -14,16 +14,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from appliance.archive.checksum import CHECKSUM_BYTES, checksum
+from appliance.archive.checksum import CHECKSUM_BYTES
 from appliance.archive.encode import check_job
 from appliance.archive.errors import DamagedArchiveError
+from appliance.archive.formats import FIRST_FORMAT, FORMAT, algorithm_of, is_known
 from appliance.archive.pax import global_record, header_origin, record
 from appliance.archive.ustar import BLOCK
 
 __all__ = [
     "COMMENT_BYTES_MAX",
     "END_OF_ARCHIVE",
-    "FORMAT_VERSION",
     "TRAILER_BYTES_MIN",
     "Comment",
     "ImageHeader",
@@ -34,10 +34,9 @@ __all__ = [
     "parse_comment",
     "parse_global_header",
     "parse_trailer",
+    "stand_in_header",
     "trailer",
 ]
-
-FORMAT_VERSION = 1
 
 END_OF_ARCHIVE = bytes(2 * BLOCK)  # POSIX: "at least two 512-byte logical records filled with binary zeros"
 
@@ -48,6 +47,7 @@ COMMENT_BYTES_MAX = 512 * 1024
 TRAILER_BYTES_MIN = 64 * 1024
 
 _PRODUCT = "spanreel"
+_STAND_IN = "stand_in"
 _TOKEN_END = 2**64 - 1
 _NAME_BYTES = 100  # of a header's name field
 _JSON_ROOM = COMMENT_BYTES_MAX - 4096  # what the parts of one comment take; the rest is its frame
@@ -57,13 +57,15 @@ _JSON_ROOM = COMMENT_BYTES_MAX - 4096  # what the parts of one comment take; the
 class ImageHeader:
     """What the global header says: format version, job, and the global path the backup was made of.
 
-    `dump_date` is the token under which file servers may know the backup as a base, if any.
+    `dump_date` is the token under which file servers may know the backup as a base, if any.  `is_stand_in`:
+    it stands for a header that was not read, and the image may be of another format.
     """
 
     version: int
     job: str
     root: bytes
     dump_date: int | None = None
+    is_stand_in: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,9 @@ def _path_fields(key: str, path: bytes) -> dict[str, str]:
 
 
 class Comment(NamedTuple):
-    """What a comment of ours says: its document, the lines after it, and whether its checksum is right."""
+    """What a comment of ours says: its format, document and lines, and whether its checksum is right."""
 
+    version: int
     document: dict[str, Any]
     body: bytes
     sound: bool
@@ -96,15 +99,22 @@ _SUM_BYTES = len(_SUM) + 2 * CHECKSUM_BYTES + 1  # with the digits and the end o
 
 
 def comment(
-    kind: str, job: str, offset: int, fields: dict[str, Any], body: bytes = b"", length: int = 0
+    kind: str,
+    job: str,
+    offset: int,
+    fields: dict[str, Any],
+    body: bytes = b"",
+    length: int = 0,
+    *,
+    version: int = FORMAT,
 ) -> bytes:
     """Return a `g` header that stands at `offset` in the image.
 
     `body` is whole lines.  The JSON is padded with blanks to at least `length` bytes.
     """
-    document = {"format": _PRODUCT, "version": FORMAT_VERSION, "kind": kind, "job": job, **fields}
+    document = {"format": _PRODUCT, "version": version, "kind": kind, "job": job, **fields}
     text = json.dumps(document, separators=(",", ":")).encode().ljust(length) + b"\n" + body
-    return _assemble(check_job(job), offset, text + _sum_line(text))
+    return _assemble(check_job(job), offset, text + _sum_line(text, version))
 
 
 def _assemble(job: bytes, offset: int, text: bytes) -> bytes:
@@ -112,27 +122,37 @@ def _assemble(job: bytes, offset: int, text: bytes) -> bytes:
     return global_record(b"./GlobalHead/spanreel-%b-%d" % (job, offset), record(b"comment", text))
 
 
-def _sum_line(text: bytes) -> bytes:
+def _sum_line(text: bytes, version: int) -> bytes:
     """Return the last line of a comment."""
-    return b"%b%b\n" % (_SUM, checksum(text).digest()[:CHECKSUM_BYTES].hex().encode())
+    return b"%b%b\n" % (_SUM, algorithm_of(version).of(text).hex().encode())
 
 
 def is_exact(raw: bytes, records: dict[bytes, bytes], offset: int) -> bool:
-    """Whether a `g` header is, byte for byte, one that we wrote to stand at `offset`."""
+    """Whether a `g` header is, byte for byte, one that we wrote to stand at `offset`.
+
+    Raises `DamagedArchiveError` (at `offset`) for a format version that this code does not know.
+    """
     origin = header_origin(raw[:_NAME_BYTES].rstrip(b"\0"))
-    text = records.get(b"comment", b"")
+    found = parse_comment(records, offset)
     return (
         origin is not None
         and origin[1] == offset
-        and text[-_SUM_BYTES:] == _sum_line(text[:-_SUM_BYTES])
-        and raw == _assemble(*origin, text)
+        and found is not None
+        and found.sound
+        and raw == _assemble(*origin, records[b"comment"])
     )
 
 
-def global_header(job: str, root: bytes, dump_date: int | None = None) -> bytes:
+def global_header(job: str, root: bytes, dump_date: int | None = None, *, version: int = FORMAT) -> bytes:
     """Return the first bytes of an image of the backup of global path `root`."""
     token = {} if dump_date is None else {"dump_date": dump_date}
-    return comment("image", job, 0, {**_path_fields("root", root), **token})
+    return comment("image", job, 0, {**_path_fields("root", root), **token}, version=version)
+
+
+def stand_in_header(job: str, root: bytes) -> bytes:
+    """Return what a feed has in the place of an image's header that was not read; on tape it never is."""
+    fields = {**_path_fields("root", root), _STAND_IN: True}
+    return comment("image", job, 0, fields, version=FIRST_FORMAT)
 
 
 def _groups(parts: Sequence[PartSummary]) -> list[list[dict[str, Any]]]:
@@ -156,7 +176,7 @@ def _groups(parts: Sequence[PartSummary]) -> list[list[dict[str, Any]]]:
     return groups
 
 
-def trailer(job: str, parts: Sequence[PartSummary], offset: int) -> bytes:
+def trailer(job: str, parts: Sequence[PartSummary], offset: int, *, version: int = FORMAT) -> bytes:
     """Return the index of the parts, at least `TRAILER_BYTES_MIN` long, in comments of bounded size.
 
     It stands at `offset` in the image.
@@ -166,7 +186,8 @@ def trailer(job: str, parts: Sequence[PartSummary], offset: int) -> bytes:
     for number, group in enumerate(groups, 1):
         fields = {"number": number, "of": len(groups), "parts": group}
         length = TRAILER_BYTES_MIN if number == len(groups) else 0
-        encoded += comment("index", job, offset + len(encoded), fields, length=length)
+        at = offset + len(encoded)
+        encoded += comment("index", job, at, fields, length=length, version=version)
     return encoded
 
 
@@ -183,17 +204,15 @@ def parse_comment(records: dict[bytes, bytes], offset: int) -> Comment | None:
         return None
     if not isinstance(document, dict) or document.get("format") != _PRODUCT:
         return None
-    version = document.get("version")
-    if version != FORMAT_VERSION:
+    version: Any = document.get("version")
+    if not is_known(version):
         what = f"format version {version!r} is not known here"
-        if isinstance(version, int) and version > FORMAT_VERSION:
-            what = (
-                f"a newer Spanreel wrote this image, in format {version}, and this one knows {FORMAT_VERSION}"
-            )
+        if isinstance(version, int) and version > FORMAT:
+            what = f"a newer Spanreel wrote this image, in format {version}, and this one knows {FORMAT}"
             what += "; restore with the newer one, or with GNU tar"
         raise DamagedArchiveError(what, offset)
-    sound = text[-_SUM_BYTES:] == _sum_line(text[:-_SUM_BYTES])
-    return Comment(document, rest[:-_SUM_BYTES], sound)
+    sound = text[-_SUM_BYTES:] == _sum_line(text[:-_SUM_BYTES], version)
+    return Comment(version, document, rest[:-_SUM_BYTES], sound)
 
 
 def _document(records: dict[bytes, bytes], offset: int) -> dict[str, Any] | None:
@@ -217,7 +236,8 @@ def parse_global_header(records: dict[bytes, bytes], offset: int = 0) -> ImageHe
         root = base64.b64decode(document["root_base64"], validate=True)
         token = document.get("dump_date")
         dump_date = token if isinstance(token, int) and 0 < token < _TOKEN_END else None
-        return ImageHeader(FORMAT_VERSION, str(document["job"]), root, dump_date)
+        is_stand_in = document.get(_STAND_IN) is True
+        return ImageHeader(found.version, str(document["job"]), root, dump_date, is_stand_in)
     except (KeyError, TypeError, ValueError, binascii.Error):
         raise DamagedArchiveError("the global header is malformed", offset) from None
 

@@ -64,7 +64,7 @@ class IndexEntry(NamedTuple):
 
 @dataclass(frozen=True)
 class Index:
-    """One comment: the `total` members from `start` up to the index itself, each with a line of `body`.
+    """One comment, of a format: the `total` members from `start` up to the index, each with a line of `body`.
 
     `intact`: the comment has the checksum that it was written with.  Lines are read when they are asked for:
     most of those that a restore meets only prove that all is well.
@@ -74,6 +74,7 @@ class Index:
     total: int
     intact: bool
     body: bytes
+    version: int
 
     @property
     def sound(self) -> bool:
@@ -117,8 +118,9 @@ def unescape(text: bytes) -> bytes:
 class IndexWriter:
     """Gathers the entries of one part, and writes a comment whenever there is enough for one."""
 
-    def __init__(self, job: str, stage: Stage) -> None:
+    def __init__(self, job: str, stage: Stage, version: int) -> None:
         self._job = job
+        self._version = version
         self._stage = stage
         self._start = stage.offset
         self._lines: list[bytes] = []
@@ -185,7 +187,8 @@ class IndexWriter:
         if self._lines:
             offset = self._stage.offset
             fields = {"start": self._start, "count": self._count}
-            self._stage.put(comment(_KIND, self._job, offset, fields, b"".join(self._lines)))
+            lines = b"".join(self._lines)
+            self._stage.put(comment(_KIND, self._job, offset, fields, lines, version=self._version))
             self._lines.clear()
             self._count = self._bytes = 0
         self._start = self._stage.offset
@@ -202,7 +205,7 @@ def parse_index(records: dict[bytes, bytes], offset: int) -> Index | None:
     start, count = found.document.get("start"), found.document.get("count")
     if not isinstance(start, int) or not isinstance(count, int):
         raise DamagedArchiveError("the index of a part is malformed", offset)
-    return Index(start, count, found.sound, found.body)
+    return Index(start, count, found.sound, found.body, found.version)
 
 
 def _entry(line: bytes) -> IndexEntry | None:

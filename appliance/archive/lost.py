@@ -7,6 +7,7 @@ lost as well.
 
 from collections.abc import Iterator, Sequence
 
+from appliance.archive.formats import FIRST_FORMAT
 from appliance.archive.frame import COMMENT_BYTES_MAX, comment, parse_comment
 from appliance.archive.index import escape, unescape
 
@@ -23,11 +24,11 @@ def lost_headers(job: str, paths: Sequence[bytes]) -> Iterator[bytes]:
     for path in paths:
         line = escape(path) + b"\n"
         if len(line) > room and lines:
-            yield comment(_KIND, job, 0, {}, b"".join(lines))
+            yield comment(_KIND, job, 0, {}, b"".join(lines), version=FIRST_FORMAT)
             lines, room = [], _ROOM
         lines.append(line)
         room -= len(line)
-    yield comment(_KIND, job, 0, {}, b"".join(lines))
+    yield comment(_KIND, job, 0, {}, b"".join(lines), version=FIRST_FORMAT)
 
 
 def parse_lost(records: dict[bytes, bytes], offset: int) -> list[bytes] | None:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from appliance.archive.checksum import checksum
 from appliance.archive.encode import MemberEncoder
+from appliance.archive.formats import algorithm_of
 from appliance.archive.index import IndexWriter, escape
 from appliance.archive.kinds import DUMPDIR_FLAG, FLAG_OF_KIND, Kind
 from appliance.archive.numbers import Numbers, Place
@@ -66,6 +66,7 @@ class PartStream:
         backup_root: bytes,
         stream_offset: int,
         numbers: Numbers,
+        version: int,
     ) -> None:
         self._encoder = encoder
         self._stage = stage
@@ -73,7 +74,8 @@ class PartStream:
         self._backup_root = backup_root
         self._start = stream_offset
         self._numbers = numbers
-        self._index = IndexWriter(encoder.job, stage)
+        self._index = IndexWriter(encoder.job, stage, version)
+        self._checksum_of = algorithm_of(version).of
         self._quick = quick()
         self._files = 0
         self._problems = 0
@@ -214,7 +216,9 @@ class PartStream:
             place = buffer, used, ORDINARY_BYTES, sent
             headers = encoder.job_name, encoder.owners
             files = directory, base, listed.names, listed.numbers, first
-            count, used, lines, rows = quick.save(*files, *place, *headers, index.room, checksum, escape)
+            count, used, lines, rows = quick.save(
+                *files, *place, *headers, index.room, self._checksum_of, escape
+            )
             return used
 
         self._stage.put_by(ORDINARY_BYTES, write)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from appliance.archive.formats import FORMAT
 from appliance.archive.kinds import Kind
 from appliance.archive.markers import NO_MARKERS, Markers
 
@@ -42,6 +43,7 @@ class PartRequest:
     - `nodes`: the numbers agreed with others (structure.py): of `start`, of the junctions in `skip` that are
       in the backup, and of the directories between.
     - `frozen`: set if `root` lies in a snapshot.
+    - `version`: the format of the image.
     - `job`: the job's name, at most 56 letters, digits, '-', '_' and '.'.
     """
 
@@ -59,6 +61,7 @@ class PartRequest:
     parent_node: int = 2
     nodes: Mapping[bytes, int] = field(default_factory=dict)
     frozen: Frozen | None = None
+    version: int = FORMAT
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,6 @@ from importlib import import_module
 from struct import Struct
 from typing import Protocol, cast
 
-from appliance.archive.checksum import Checksum
-
 __all__ = ["ORDINARY_BYTES", "ROW", "Owners", "Quick", "quick"]
 
 ORDINARY_BYTES = 128 * 1024
@@ -43,7 +41,7 @@ class Quick(Protocol):
         job: bytes,
         owners: Owners,
         lines_room: int,
-        checksum: Callable[[memoryview], Checksum],
+        checksum: Callable[[memoryview], bytes],
         escape: Callable[[bytes], bytes],
         /,
     ) -> tuple[int, int, bytes, bytes]:
@@ -75,7 +73,7 @@ class Quick(Protocol):
         may_give: bool,
         uid: int,
         gid: int,
-        checksum: Callable[[memoryview], Checksum],
+        checksum: Callable[[memoryview], bytes],
         /,
     ) -> tuple[int, int, list[tuple[int, bytes, bytes]]]:
         """Restore such files, 256 at most, to an open directory, up to the first that cannot be made.

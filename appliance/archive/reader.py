@@ -10,8 +10,9 @@ connection delivers only what was requested, and reading ahead would hang.
 import re
 from collections.abc import Callable, Iterator
 
-from appliance.archive.checksum import CHECKSUM_BYTES, Checksum, checksum
+from appliance.archive.checksum import CHECKSUM_BYTES, Checksum
 from appliance.archive.errors import ArchiveUsageError, DamagedArchiveError, TruncatedArchiveError
+from appliance.archive.formats import FORMAT, algorithm_of
 from appliance.archive.kinds import DUMPDIR_FLAG, KIND_OF_FLAG, Kind
 from appliance.archive.member import GlobalHeader, Member
 from appliance.archive.pax import RECORDS_BYTES_MAX, header_origin, is_intact, parse_integer, parse_records
@@ -73,12 +74,14 @@ class MemberReader:
     Iterate, or call `next`; then, before the next call, take a member's data by `data`, `copy` or `skip`
     (what is not taken is skipped).  Views are valid until the next call of any method.  Every method
     raises `DamagedArchiveError` if the stream ends in the middle or is malformed; `resync` finds what comes
-    after the damage.  With `checking`, `checksum` may be asked for.
+    after the damage.  With `checking`, `checksum` may be asked for; it is made as format `version` has it,
+    the newest until the user, who knows what the headers say, sets another one.
     """
 
     def __init__(
         self, readinto: Callable[[memoryview], int | None], offset: int = 0, *, checking: bool = False
     ) -> None:
+        self.version = FORMAT
         self._readinto = readinto
         self._checking = checking
         self._sum: Checksum | None = None
@@ -234,7 +237,7 @@ class MemberReader:
         """Have the checksum take what it lacks; of a small member that is all of it, in one call."""
         piece = self._view[self._mark : self._low]
         if self._sum is None:
-            self._sum = checksum(piece)
+            self._sum = algorithm_of(self.version).begin(piece)
         else:
             self._sum.update(piece)
         self._mark = self._low

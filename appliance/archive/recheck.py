@@ -31,12 +31,15 @@ class Recheck(Generic[T]):
             self._restored.clear()
         self._restored[offset] = digits, note
 
-    def compare(self, index: Index) -> Iterator[T]:
+    def compare(self, index: Index, version: int) -> Iterator[T]:
         """Yield the notes of the members that are not what the index says.
 
-        In an index that is damaged itself a line that differs proves nothing.
+        Their checksums were made as format `version` has them; with those of another nothing is compared.  In
+        an index that is damaged itself a line that differs proves nothing.
         """
         restored, self._restored = self._restored, {}
+        if index.version != version:
+            return
         for offset, digits in index.checksums():
             found = restored.pop(offset, None)
             if found is not None and found[0] != digits and index.sound:

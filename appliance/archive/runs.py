@@ -2,7 +2,7 @@
 
 import os
 
-from appliance.archive.checksum import checksum
+from appliance.archive.formats import algorithm_of
 from appliance.archive.quick import Quick
 from appliance.archive.reader import MemberReader
 from appliance.archive.restore_attributes import Privileges
@@ -42,7 +42,8 @@ class Run:
         return self._restored
 
     def _take(self, buffer: memoryview, low: int, high: int) -> int:
+        checksum_of = algorithm_of(self._reader.version).of
         end, self.data_bytes, self._restored = self._quick.restore(
-            buffer, low, high, self._base, self._directory, *self._owner, checksum
+            buffer, low, high, self._base, self._directory, *self._owner, checksum_of
         )
         return end

@@ -7,8 +7,9 @@ and 30,000 small files cost 100 calls of the sink rather than 100,000.
 import os
 from collections.abc import Callable
 
-from appliance.archive.checksum import CHECKSUM_BYTES, Checksum, checksum
+from appliance.archive.checksum import CHECKSUM_BYTES, Checksum
 from appliance.archive.errors import SinkError, StoppedError
+from appliance.archive.formats import FORMAT, algorithm_of
 
 __all__ = ["STAGE_BYTES", "Sink", "Stage"]
 
@@ -30,10 +31,14 @@ class Stage:
     """Gathers bytes and hands them to `sink` in pieces of up to `STAGE_BYTES`.
 
     `offset` counts from `start` every byte taken so far, sent or not.  A sink's `OSError` is raised as
-    `SinkError`; `stop` is asked before each piece is sent, and answered with `StoppedError`.
+    `SinkError`; `stop` is asked before each piece is sent, and answered with `StoppedError`.  `version`: the
+    format, by which checksums are made.
     """
 
-    def __init__(self, sink: Sink, start: int = 0, stop: Callable[[], bool] = _never) -> None:
+    def __init__(
+        self, sink: Sink, start: int = 0, stop: Callable[[], bool] = _never, *, version: int = FORMAT
+    ) -> None:
+        self._algorithm = algorithm_of(version)
         self._sink = sink
         self._stop = stop
         self._view = memoryview(bytearray(STAGE_BYTES))
@@ -61,7 +66,7 @@ class Stage:
         total, self._sum = self._sum, None
         if total is None:
             # A small member is in the buffer as a whole: one call for all of it.
-            return checksum(rest).digest()[:CHECKSUM_BYTES]
+            return self._algorithm.of(rest)
         total.update(rest)
         return total.digest()[:CHECKSUM_BYTES]
 
@@ -72,7 +77,7 @@ class Stage:
         if self._used:
             if self._is_summing:
                 # Once per buffer, over what is in the cache already: 1 MiB a call.
-                self._sum = self._sum or checksum()
+                self._sum = self._sum or self._algorithm.begin(b"")
                 self._sum.update(self._view[self._summed : self._used])
                 self._summed = 0
             try:

@@ -23,6 +23,7 @@ from appliance.archive.changes import Changes, Look, dumpdir_of
 from appliance.archive.dumpdir import DIRECTORY, DUMPDIR_BYTES_MAX, NAMES_MAX, Dumpdir, encode_dumpdir
 from appliance.archive.encode import MemberEncoder
 from appliance.archive.errors import ArchiveUsageError, StartNotFoundError, StoppedError
+from appliance.archive.formats import FORMAT
 from appliance.archive.kinds import FLAG_OF_KIND, Kind, kind_of_mode
 from appliance.archive.listing import Lister, Name
 from appliance.archive.members import Listed, PartStream, member_name
@@ -110,7 +111,7 @@ def write_part(
     if there is nothing at `request.start`, `SinkError` if the sink fails, `StoppedError` once `stop()` is
     true (asked between members and between pieces).
     """
-    stage = Stage(sink, request.stream_offset, stop)
+    stage = Stage(sink, request.stream_offset, stop, version=request.version)
     with contextlib.closing(_Walk(request, stage, observer, stop, changes)) as walk:
         walk.run()
         result = walk.members.end()
@@ -128,14 +129,16 @@ def write_directories(
     backup_root: bytes = b"/",
     stream_offset: int = 0,
     is_incremental: bool = False,
+    version: int = FORMAT,
 ) -> PartResult:
     """Write the part of the directories that nobody owns: global path and attributes, parents first.
 
     `nodes` has the numbers of all of them and of the junctions in them, which are all that they hold.
     """
-    stage = Stage(sink, stream_offset)
+    stage = Stage(sink, stream_offset, version=version)
     structure = Structure(nodes)
-    members = PartStream(MemberEncoder(job), stage, observer, backup_root, stream_offset, Numbers(0))
+    encoder = MemberEncoder(job)
+    members = PartStream(encoder, stage, observer, backup_root, stream_offset, Numbers(0), version)
     for path, status in paths:
         number = nodes[path]
         parent = nodes.get(path.rpartition(b"/")[0] or b"/", number)
@@ -168,6 +171,7 @@ class _Walk:
             request.backup_root,
             request.stream_offset,
             self._numbers,
+            request.version,
         )
         self._lister = Lister(request, self._numbers, self.members, observer)
         self._protected = ProtectedFiles(self.members.note)

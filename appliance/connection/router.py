@@ -15,7 +15,7 @@ from typing import Any
 
 from appliance import feeds
 from appliance.archive.errors import ArchiveError, DamagedArchiveError, TruncatedArchiveError
-from appliance.archive.frame import END_OF_ARCHIVE, global_header, parse_global_header, parse_trailer
+from appliance.archive.frame import END_OF_ARCHIVE, parse_global_header, parse_trailer, stand_in_header
 from appliance.archive.index import parse_index
 from appliance.archive.kinds import Kind
 from appliance.archive.lookup import SourceTable
@@ -179,7 +179,7 @@ class Router:
         delivery = self._delivery = Delivery(stream, self._plan, self._ask, self._gather.flush)
         try:
             if self._root_given:
-                self._send(set(self._feeds), global_header(self._channel.job, self._root))
+                self._send(set(self._feeds), stand_in_header(self._channel.job, self._root))
             self._route(delivery)
         except (ArchiveError, OSError) as error:
             self._gather.flush()
@@ -299,7 +299,7 @@ class Router:
         if not self._given_root:
             raise error
         self._root, self._root_given = self._given_root, True
-        self._send(set(self._feeds), global_header(self._channel.job, self._root))
+        self._send(set(self._feeds), stand_in_header(self._channel.job, self._root))
 
     def _find_way(self, reader: MemberReader, error: DamagedArchiveError) -> bool:
         """Go on behind damage; false if only the end of the image was hit.  Raises `error` if all is lost."""

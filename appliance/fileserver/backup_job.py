@@ -147,6 +147,16 @@ class BackupJob(Job):
         self._feed_own("end", self._write_end)
         return self._finish()
 
+    @property
+    def _version(self) -> int:
+        """Of what nodes say to each other: the highest that all speak that have to do with the image."""
+        return min(self._snapshots.agreed, self.context.channel.agreed)
+
+    @property
+    def _format(self) -> int:
+        """The format of the image."""
+        return o.image_format(self._version)
+
     def table(self) -> list[tuple[int, int, bytes]]:
         """What the image consists of: offset, length and global path, the entry server's beginning first."""
         parts = [(part.offset, part.bytes, part.path) for part in self._parts]
@@ -155,7 +165,7 @@ class BackupJob(Job):
     # What the entry server feeds itself.
 
     def _write_start(self, sink: Callable[[bytes | memoryview], object]) -> None:
-        header = global_header(self.context.name, self._root, self.base.token)
+        header = global_header(self.context.name, self._root, self.base.token, version=self._format)
         sink(header)
         now = int(time.time())
         nodes = self._skeleton.nodes(None)
@@ -172,12 +182,13 @@ class BackupJob(Job):
             stream_offset=len(header),
             nodes=nodes,
             is_incremental=self._order.increment.is_incremental,
+            version=self._format,
         )
         history.flush()
         self.totals.files += result.files
 
     def _write_end(self, sink: Callable[[bytes | memoryview], object]) -> None:
-        sink(trailer(self.context.name, self._parts, self.totals.bytes))
+        sink(trailer(self.context.name, self._parts, self.totals.bytes, version=self._format))
         sink(END_OF_ARCHIVE)
 
     def _feed_own(self, name: str, write: Callable[[Callable[[bytes | memoryview], object]], None]) -> None:
@@ -282,6 +293,7 @@ class BackupJob(Job):
             base=self.base.base if part.path in self.base.paths else None,
             is_incremental=self._order.increment.is_incremental,
             snapshot=part.path in self._snapshots.taken,
+            version=self._version,
         )
         owner.do(m.DataConnectRequest(address))
         owner.do(m.DataStartBackupRequest(o.BUTYPE, order.to_env()))

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from appliance.agreement import BEFORE_NEGOTIATION
+from appliance.archive.formats import FIRST_FORMAT, FORMAT
 from appliance.archive.markers import NO_MARKERS, Markers
 from appliance.fileserver.environment import TAR, HistoryForm, history_form, marker_variables, markers
 from appliance.ndmp.enums import ALL_ONES, ErrorCode
@@ -46,6 +48,10 @@ SNAPSHOT = b"SPANREEL_SNAPSHOT"
 """y: the part is to be read from the job's snapshot; after the halt, whether it was."""
 _TOKEN = b"SPANREEL_TOKEN"
 _BASE = b"SPANREEL_BASE"
+_VERSION = b"SPANREEL_VERSION"
+
+_FORMAT_2_SINCE = 2
+"""Version of what nodes say to each other; who speaks an older one reads no image of format 2."""
 
 
 def name_of(value: bytes) -> tuple[int, int | None]:
@@ -55,6 +61,11 @@ def name_of(value: bytes) -> tuple[int, int | None]:
     except ValueError as error:
         raise RefusalError(ErrorCode.ILLEGAL_ARGS, f"{NAME.decode()} is not whole: {error}") from error
     return entry, None if offset == ALL_ONES else offset
+
+
+def image_format(version: int) -> int:
+    """The format of images that nodes make which speak this version to each other."""
+    return FORMAT if version >= _FORMAT_2_SINCE else FIRST_FORMAT
 
 
 def moved_value(new: bytes, old: bytes) -> bytes:
@@ -92,6 +103,8 @@ class PartOrder:
     base: int | None = None
     is_incremental: bool = False
     snapshot: bool = False
+    version: int = BEFORE_NEGOTIATION[0]
+    """Of what nodes say to each other: all that have to do with the image speak it."""
     framed: bool = False
     """Whether the part is an archive of its own: for a move, where no entry server frames it."""
 
@@ -106,6 +119,7 @@ class PartOrder:
             (b"SPANREEL_FILESET", self.fileset.encode()),
             (GENERATION, b"%d" % self.generation),
             (b"LOCAL_PATH", self.local_path),
+            (_VERSION, b"%d" % self.version),
             (b"SPANREEL_OFFSET", b"%d" % self.offset),
             (b"SPANREEL_NODE_BASE", b"%d" % self.node_base),
             (b"SPANREEL_PARENT_NODE", b"%d" % self.parent_node),
@@ -146,6 +160,7 @@ class PartOrder:
                 base=_number(env.get(_BASE)),
                 is_incremental=env.get(b"SPANREEL_INCREMENTAL") == [b"y"],
                 snapshot=env.get(SNAPSHOT) == [b"y"],
+                version=_number(env.get(_VERSION)) or cls.version,
                 framed=env.get(b"SPANREEL_FRAME") == [b"y"],
             )
         except (KeyError, ValueError) as error:

@@ -255,13 +255,14 @@ class OwnerService(DataService):
             parent_node=part.parent_node,
             nodes=part.nodes,
             frozen=_frozen(self._view),
+            version=o.image_format(part.version),
         )
         is_late = part.snapshot and self._view is None
         changes = self._changes(part, place)
         try:
             sink = self._sink(stream)
             if part.framed:
-                sink(global_header(part.job, part.root))
+                sink(global_header(part.job, part.root, version=request.version))
             result = write_part(request, sink, history, self._stop.is_set, changes)
             if part.framed:
                 sink(END_OF_ARCHIVE)

@@ -40,13 +40,15 @@ class Snapshots:
     """What came of it, by the global paths of parts.
 
     `taken` have one; `refused` are read as they are, and why ("" where that is no news); `forbidden` are not
-    read at all.  `spread_ms`: all were made within so many milliseconds.
+    read at all.  `spread_ms`: all were made within so many milliseconds.  `agreed`: the version of what nodes
+    say to each other that all owners speak.
     """
 
     taken: frozenset[bytes] = frozenset()
     refused: dict[bytes, str] = field(default_factory=dict)
     forbidden: dict[bytes, str] = field(default_factory=dict)
     spread_ms: int = 0
+    agreed: int = x.CLASS_VERSION
 
     def lines(self, saved: Mapping[bytes, bool]) -> list[str]:
         """What people may want to know of the parts that were saved, each from a snapshot or not."""
@@ -72,11 +74,13 @@ class _Owner:
         self.client: Client | None = None
         self.refused: dict[bytes, str] = {}
         self.is_required = False
+        self.agreed = x.CLASS_VERSION
 
     def prepare(self, peers: Peers, job: str, generation: int, hold: Callable[[Client], None]) -> None:
         try:
             client = peers.open(self.name, patience=CONNECT_S)
             hold(client)
+            self.agreed = client.agreed
             request = x.SnapshotPrepareRequest(job.encode(), generation, tuple(self.paths))
             reply = client.call(request, x.SnapshotPrepareReply, PREPARE_S)
         except NdmpError as error:
@@ -134,7 +138,7 @@ def take_snapshots(
         began = time.monotonic()
         _all(pool, owners, _Owner.take)
         spread_ms = math.ceil((time.monotonic() - began) * 1000)
-    found = Snapshots(spread_ms=spread_ms)
+    found = Snapshots(spread_ms=spread_ms, agreed=min(owner.agreed for owner in owners))
     for owner in owners:
         (found.forbidden if owner.is_required else found.refused).update(owner.refused)
     found.taken = frozenset(p.path for p in parts if p.path not in {**found.refused, **found.forbidden})

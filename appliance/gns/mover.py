@@ -32,7 +32,8 @@ def copy_part(peers: Peers, gns: GnsMap, junction: Junction, place: bytes, node:
     ):
         listening = target.call(m.DataListenRequest(AddressType.TCP), m.DataListenReply)
         source.do(m.DataConnectRequest(listening.connect_addr))
-        source.do(m.DataStartBackupRequest(b"tar", _save_env(gns, junction)))
+        version = min(source.agreed, target.agreed)
+        source.do(m.DataStartBackupRequest(b"tar", _save_env(gns, junction, version)))
         try:
             target.do(m.DataStartRecoverRequest(_load_env(gns), (Name(b"/", place),), b"tar"))
         except ReplyError as error:
@@ -61,7 +62,7 @@ def _take(event: Event, halts: dict[str, DataHaltReason], path: str) -> None:
         raise JobError(f"{path} was not moved: {body.entry.decode('utf-8', 'backslashreplace')}")
 
 
-def _save_env(gns: GnsMap, junction: Junction) -> tuple[Pval, ...]:
+def _save_env(gns: GnsMap, junction: Junction, version: int) -> tuple[Pval, ...]:
     pairs = {
         b"FILESYSTEM": junction.path,
         b"HIST": b"n",
@@ -70,6 +71,7 @@ def _save_env(gns: GnsMap, junction: Junction) -> tuple[Pval, ...]:
         b"SPANREEL_FILESET": junction.fileset.encode(),
         b"SPANREEL_GENERATION": b"%d" % gns.generation,
         b"LOCAL_PATH": junction.local,
+        b"SPANREEL_VERSION": b"%d" % version,
         b"SPANREEL_OFFSET": b"0",
         b"SPANREEL_NODE_BASE": b"2",
         b"SPANREEL_PARENT_NODE": b"2",

@@ -40,7 +40,8 @@ class Client:
 
     `on_post` is called in the reading thread for every post but the greeting; it must not call back.
     Without it, posts wait in `posts` for the caller; a None there says that the connection ended, as
-    `on_lost` does.
+    `on_lost` does.  `agreed` is for who opens a session to a node of the cluster: the version of what nodes
+    say to each other that both speak.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Client:
         reply_timeout: float = REPLY_TIMEOUT_S,
     ) -> None:
         self.peer = peer
+        self.agreed = 0
         self._reply_timeout = reply_timeout
         self._on_lost = on_lost
         self.posts: queue.SimpleQueue[Received | None] = queue.SimpleQueue()

@@ -12,7 +12,7 @@ from appliance.ndmp.types import Address
 from appliance.ndmp.xdr import U32, U64, Opaque, Struct, struct
 
 CLASS_ID = 0x7FE0
-CLASS_VERSION = 1
+CLASS_VERSION = 2
 
 
 @request(0x7FE00001)

@@ -108,15 +108,13 @@ int
 sum_up(PyObject *checksum, const char *data, Py_ssize_t bytes, unsigned char *digest)
 {
     PyObject *view = PyMemoryView_FromMemory((char *)data, bytes, PyBUF_READ);
-    PyObject *sum = view ? PyObject_CallFunctionObjArgs(checksum, view, NULL) : NULL;
-    PyObject *value = sum ? PyObject_CallMethod(sum, "digest", NULL) : NULL;
+    PyObject *value = view ? PyObject_CallFunctionObjArgs(checksum, view, NULL) : NULL;
     Py_XDECREF(view);
-    Py_XDECREF(sum);
     char *made;
     Py_ssize_t count;
     int is_there = value && PyBytes_AsStringAndSize(value, &made, &count) == 0;
-    if (is_there && count < CHECKSUM) {
-        PyErr_SetString(PyExc_ValueError, "a checksum is too short");
+    if (is_there && count != CHECKSUM) {
+        PyErr_SetString(PyExc_ValueError, "a checksum has another length");
         is_there = 0;
     }
     if (is_there)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from appliance.archive.extract import Extractor
+from appliance.archive.formats import FORMAT
 from appliance.archive.frame import END_OF_ARCHIVE, PartSummary, global_header, trailer
 from appliance.archive.outcome import ExtractOptions, ExtractResult
 from appliance.archive.part import Entry, Files, PartRequest, PartResult
@@ -98,12 +99,15 @@ def part(root: Path, observer: Recorder | None = None, **fields: object) -> tupl
     return bytes(out), result
 
 
-def image(root: Path, observer: Recorder | None = None) -> bytes:
-    """A whole image of one part."""
-    head = global_header("job1", b"/")
-    body, result = part(root, observer, stream_offset=len(head))
+def image(
+    root: Path, observer: Recorder | None = None, version: int = FORMAT, part_version: int | None = None
+) -> bytes:
+    """A whole image of one part, which may be of another format than the image says."""
+    head = global_header("job1", b"/", version=version)
+    body, result = part(root, observer, stream_offset=len(head), version=part_version or version)
     summary = PartSummary("fs1", b"/", len(head), result.bytes, result.files)
-    return head + body + trailer("job1", [summary], len(head) + len(body)) + END_OF_ARCHIVE
+    at = len(head) + len(body)
+    return head + body + trailer("job1", [summary], at, version=version) + END_OF_ARCHIVE
 
 
 def extract(

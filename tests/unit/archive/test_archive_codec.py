@@ -12,6 +12,7 @@ from appliance.archive import pax, ustar
 from appliance.archive.acl import acl_from_text, acl_to_text
 from appliance.archive.encode import MemberEncoder, check_job
 from appliance.archive.errors import ArchiveUsageError, DamagedArchiveError
+from appliance.archive.formats import FIRST_FORMAT, FORMAT
 from appliance.archive.frame import (
     COMMENT_BYTES_MAX,
     END_OF_ARCHIVE,
@@ -190,11 +191,12 @@ def test_sparse_maps_that_lie(text: bytes) -> None:
 
 
 @pytest.mark.parametrize("root", [b"/", b"/projects", "/ü".encode(), b"/\xff\\x41"])
-def test_the_global_header_comes_back(root: bytes) -> None:
-    """Job and backup root, of any bytes, are read from the first header of an image."""
-    header = MemberReader(source_of(global_header("job-1", root))).next()
+@pytest.mark.parametrize("version", [FIRST_FORMAT, FORMAT])
+def test_the_global_header_comes_back(root: bytes, version: int) -> None:
+    """Format, job and backup root, of any bytes, are read from the first header of an image."""
+    header = MemberReader(source_of(global_header("job-1", root, version=version))).next()
     assert isinstance(header, GlobalHeader)
-    assert parse_global_header(header.records) == ImageHeader(1, "job-1", root)
+    assert parse_global_header(header.records) == ImageHeader(version, "job-1", root)
     assert parse_trailer(header.records) is None
 
 

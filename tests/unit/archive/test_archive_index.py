@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from appliance.archive.formats import FORMAT
 from appliance.archive.frame import COMMENT_BYTES_MAX
 from appliance.archive.index import Index, IndexEntry, IndexWriter, escape, parse_index, unescape
 from appliance.archive.kinds import Kind
@@ -12,7 +13,7 @@ from appliance.archive.member import GlobalHeader
 from appliance.archive.reader import MemberReader
 from appliance.archive.stage import Stage
 
-NO_INDEX = Index(0, 0, False, b"")
+NO_INDEX = Index(0, 0, False, b"", FORMAT)
 
 
 def headers(data: bytes) -> list[GlobalHeader]:
@@ -40,7 +41,7 @@ def written(*entries: IndexEntry) -> bytes:
     """What a writer makes of entries."""
     out = bytearray()
     stage = Stage(out.extend)
-    index = IndexWriter("job1", stage)
+    index = IndexWriter("job1", stage, FORMAT)
     for each in entries:
         index.add(*each)
     index.flush()

@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 
 from appliance.archive.errors import DamagedArchiveError
-from appliance.archive.frame import FORMAT_VERSION, parse_comment
+from appliance.archive.formats import FORMAT
+from appliance.archive.frame import parse_comment
 from appliance.archive.treestate import BaseState, NextState, StateError
 
 
 @pytest.mark.parametrize(
     ("version", "said"),
     [
-        (FORMAT_VERSION + 1, "a newer Spanreel wrote this image, in format 2, .* knows 1; .* GNU tar"),
+        (FORMAT + 1, "a newer Spanreel wrote this image, in format 3, .* knows 2; .* GNU tar"),
         ("x", "format version 'x' is not known here"),
     ],
 )

@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 
 from appliance.archive import quick as helper
 from appliance.archive.acl import DEFAULT_ATTRIBUTE
-from appliance.archive.checksum import checksum
+from appliance.archive.checksum import XXH3
 from appliance.archive.errors import DamagedArchiveError
 from appliance.archive.extract import Extractor
 from appliance.archive.index import escape
@@ -180,7 +180,7 @@ def saved(
     with directory(root) as descriptor:
         opened = os.open(".", os.O_RDONLY, dir_fd=descriptor)
         try:
-            more = 0, fields.get("job", b"job1"), owners, 1 << 20, checksum, escape
+            more = 0, fields.get("job", b"job1"), owners, 1 << 20, XXH3.of, escape
             return compiled.save(opened, b"/", names, range(2, 2 + len(names)), *place, *more)  # type: ignore[arg-type]
         finally:
             os.close(opened)

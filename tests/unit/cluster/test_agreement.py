@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 
@@ -9,6 +10,10 @@ import pytest
 
 from appliance import agreement
 from appliance.agreement import BEFORE_NEGOTIATION, SPOKEN, agree, offer
+from appliance.archive.formats import FIRST_FORMAT, FORMAT
+from appliance.archive.frame import parse_comment
+from appliance.archive.member import GlobalHeader
+from appliance.archive.reader import MemberReader
 from appliance.ndmp import extension as x
 from appliance.ndmp import messages as m
 from appliance.ndmp.client import Client
@@ -118,5 +123,34 @@ def test_an_owner_two_releases_apart_costs_its_part(
     dma, _, reason = cluster.backup("fs1")
     assert reason is DataHaltReason.SUCCESSFUL
     assert b"/a/file" in dma.history
-    wanted = re.compile(r"/b.*fs2 speaks version 1 .*this node versions 2 to 3.*upgrade fs2")
+    wanted = re.compile(r"/b.*fs2 speaks versions 1 to 2 .*this node versions 3 to 4.*upgrade fs2")
     assert [line for line in dma.log if wanted.search(line)], dma.log
+
+
+@pytest.mark.parametrize(
+    ("former", "version"), [(None, FORMAT), ("fs2", FIRST_FORMAT), ("conn1", FIRST_FORMAT)]
+)
+def test_an_image_has_a_format_that_all_nodes_read(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, former: str | None, version: int
+) -> None:
+    """An owner or a connection server of the release before is enough to have the older one, in all parts."""
+
+    def spoken_to(client: Client, node: str) -> int:
+        return agreement.agree(client, node, BEFORE_NEGOTIATION if node == former else SPOKEN)
+
+    cluster.add(("/a", "fs1", "a"), ("/b", "fs2", "b"))
+    for name, folder in (("fs1", "a"), ("fs2", "b")):
+        (cluster.local(name, folder) / "file").write_text("saved")
+    monkeypatch.setattr("appliance.peers.agree", spoken_to)
+    _, mover, reason = cluster.backup("fs1")
+    assert reason is DataHaltReason.SUCCESSFUL
+    found = []
+    for item in MemberReader(io.BytesIO(mover.image).readinto):
+        if isinstance(item, GlobalHeader):
+            comment = parse_comment(item.records, item.offset)
+            assert comment is not None
+            found.append((comment.version, comment.sound))
+    assert len(found) >= 4
+    assert set(found) == {(version, True)}
+    dma, _ = cluster.restore("fs1", mover.image, (b"/a", b"/a/back"), (b"/b", b"/b/back"))
+    assert dma.log == []

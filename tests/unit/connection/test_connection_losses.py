@@ -1,6 +1,7 @@
 """What is told of files that damage on tape cost."""
 
 from appliance.archive.errors import DamagedArchiveError
+from appliance.archive.formats import FORMAT
 from appliance.archive.index import Index
 from appliance.archive.kinds import Kind
 from appliance.archive.member import Member
@@ -16,7 +17,7 @@ def member(offset: int) -> Member:
 def index(*offsets: int, start: int = 0, sound: bool = True) -> Index:
     """An index of members at these places, each with its place as its name."""
     lines = [b"%d 512 %032d 0 1 %d 0 0 0 0 0 /%d\n" % (offset, 0, offset, offset) for offset in offsets]
-    return Index(start, len(lines), sound, b"".join(lines))
+    return Index(start, len(lines), sound, b"".join(lines), FORMAT)
 
 
 def test_what_did_not_come_by_is_lost() -> None:
