@@ -8,6 +8,7 @@ record by record; ``SPANREEL_QUICK=0`` in the environment has it left alone.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol, cast
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from tape.transport import Running
 
-__all__ = ["CALL_BYTES", "Carried", "Carrier", "CarryHelper", "Lane", "Peer", "Report", "helper"]
+__all__ = ["CALL_BYTES", "Carried", "Carrier", "CarryHelper", "Move", "Peer", "helper"]
 
 CALL_BYTES = 4 << 20
 """Records of one call, in bytes.  They are counted after it: so much is not yet there for a DMA that asks."""
@@ -30,37 +31,20 @@ Report = tuple[int, int, int, int, int, int]
 that runs or -1; 1 if that one has ended, otherwise than plainly; errno of the socket or 0."""
 
 
+Move = Callable[[Lane, Lane, int, int, bytearray, int, int], Report]
+"""The two lanes, which of them has a command that runs, the socket, a byte that is not 0 once nothing more is
+to be begun, bytes of the record that comes in, and how many records."""
+
+
 class CarryHelper(Protocol):
-    """What the helper does.  A call ends early at anything out of the ordinary, and when it would wait long.
+    """What the helper does.  A call ends early at anything out of the ordinary, and when it would wait long."""
 
-    Arguments are the two lanes, which of them has a command that runs, the socket, a byte that is not 0 once
-    nothing more is to be begun, bytes of the record that comes in, and how many records.
-    """
-
-    def send(
-        self,
-        first: Lane,
-        second: Lane,
-        running: int,
-        connection: int,
-        halt: bytearray,
-        odd: int,
-        count: int,
-        /,
-    ) -> Report:
+    @property
+    def send(self) -> Move:
         """From tape: read records, and send each whole.  One more read is begun than records are sent."""
 
-    def receive(
-        self,
-        first: Lane,
-        second: Lane,
-        running: int,
-        connection: int,
-        halt: bytearray,
-        odd: int,
-        count: int,
-        /,
-    ) -> Report:
+    @property
+    def receive(self) -> Move:
         """To tape: receive records, and write each.  Done are those that the drive has written."""
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-from tape.carry import Carried, CarryHelper, Lane, Peer, Report
+from tape.carry import Carried, CarryHelper, Move, Peer
 from tape.errors import TapeMisuseError
 from tape.sg_lane import SgLane
 from tape.sg_running import Submitted
@@ -38,7 +38,7 @@ class SgCarrier:
 
     def _carry(
         self,
-        move: Callable[[Lane, Lane, int, int, bytearray, int, int], Report],
+        move: Move,
         running: Running,
         peer: Peer,
         odd: int,

@@ -10,9 +10,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from appliance.archive.dumpdir import Dumpdir
 from appliance.archive.extract import Extractor
 from appliance.archive.formats import FORMAT
 from appliance.archive.frame import END_OF_ARCHIVE, PartSummary, global_header, trailer
+from appliance.archive.index import IndexEntry
+from appliance.archive.member import Member
 from appliance.archive.outcome import ExtractOptions, ExtractResult
 from appliance.archive.part import Entry, Files, PartRequest, PartResult
 from appliance.archive.reader import MemberReader
@@ -63,6 +66,25 @@ class Recorder:
 
     def restored(self, path: bytes) -> None:
         self.done.append(path)
+
+
+class Problems:
+    """An observer of a verification that keeps problems."""
+
+    def __init__(self) -> None:
+        self.problems: list[tuple[bytes, str]] = []
+
+    def entry(self, entry: IndexEntry, is_whole: bool, /) -> None:
+        """A line of an index."""
+
+    def directory(self, path: bytes, dumpdir: Dumpdir, /) -> None:
+        """Not looked at."""
+
+    def unlisted(self, member: Member, /) -> None:
+        """A member whose index is lost."""
+
+    def problem(self, path: bytes, text: str, /) -> None:
+        self.problems.append((path, text))
 
 
 @contextlib.contextmanager

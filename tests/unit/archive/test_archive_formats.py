@@ -5,15 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from archive_support import Recorder, directory, image, source_of
+from archive_support import Problems, Recorder, directory, image, source_of
 
 from appliance.archive.checksum import SHA256, XXH3, Algorithm
-from appliance.archive.dumpdir import Dumpdir
 from appliance.archive.extract import Extractor
 from appliance.archive.formats import FIRST_FORMAT, FORMAT, algorithm_of, is_known
 from appliance.archive.frame import global_header, parse_global_header, stand_in_header
-from appliance.archive.index import IndexEntry
-from appliance.archive.member import GlobalHeader, Member
+from appliance.archive.member import GlobalHeader
 from appliance.archive.reader import MemberReader
 from appliance.archive.targets import Target
 from appliance.archive.verify import Examined, Verifier
@@ -21,25 +19,6 @@ from appliance.archive.verify import Examined, Verifier
 FORMATS = [FIRST_FORMAT, FORMAT]
 LARGE = b"0123456789abcdef" * 20_000
 """Too large for the compiled helper, and for one buffer of a feed."""
-
-
-class Findings:
-    """What an examination finds."""
-
-    def __init__(self) -> None:
-        self.problems: list[tuple[bytes, str]] = []
-
-    def entry(self, entry: IndexEntry, is_whole: bool, /) -> None:
-        """Not looked at."""
-
-    def directory(self, path: bytes, dumpdir: Dumpdir, /) -> None:
-        """Not looked at."""
-
-    def unlisted(self, member: Member, /) -> None:
-        """Not looked at."""
-
-    def problem(self, path: bytes, text: str, /) -> None:
-        self.problems.append((path, text))
 
 
 @pytest.fixture
@@ -55,7 +34,7 @@ def tree(tmp_path: Path) -> Path:
 
 def examine(data: bytes) -> tuple[Examined, list[tuple[bytes, str]]]:
     """Examine an image."""
-    findings = Findings()
+    findings = Problems()
     return Verifier(source_of(data), findings).run(), findings.problems
 
 

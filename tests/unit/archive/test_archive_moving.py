@@ -10,13 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from archive_support import Recorder, directory, extract, make_socket, part, source_of
+from archive_support import Problems, Recorder, directory, extract, make_socket, part, source_of
 
 from appliance.archive import writer
-from appliance.archive.dumpdir import Dumpdir
 from appliance.archive.frame import END_OF_ARCHIVE, PartSummary, global_header, trailer
-from appliance.archive.index import IndexEntry
-from appliance.archive.member import Member
 from appliance.archive.part import Entry, PartRequest, PartResult
 from appliance.archive.verify import Verifier
 from appliance.archive.writer import write_part
@@ -29,25 +26,6 @@ MIB = 1 << 20
 def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each file is read and told by itself, in Python: a test does something between two of them."""
     monkeypatch.setenv("SPANREEL_QUICK", "0")
-
-
-class Silent:
-    """An observer of a verification that keeps problems."""
-
-    def __init__(self) -> None:
-        self.problems: list[tuple[bytes, str]] = []
-
-    def entry(self, entry: IndexEntry, is_whole: bool, /) -> None:
-        """A line of an index."""
-
-    def directory(self, path: bytes, dumpdir: Dumpdir, /) -> None:
-        """Not looked at."""
-
-    def unlisted(self, member: Member, /) -> None:
-        """A member whose index is lost."""
-
-    def problem(self, path: bytes, text: str, /) -> None:
-        self.problems.append((path, text))
 
 
 class During(Recorder):
@@ -91,7 +69,7 @@ def save(
 
 def check(archive: bytes, result: PartResult) -> None:
     """All checksums are right, and GNU tar reads every member without a word."""
-    silent = Silent()
+    silent = Problems()
     examined = Verifier(source_of(archive), silent, "job1").run()
     assert silent.problems == []
     assert (examined.members, examined.damaged, examined.complete) == (result.files, 0, True)
