@@ -63,18 +63,28 @@ def nightly(
     folder = labs.state_home() / "nights" / time.strftime("%Y%m%dT%H%M%S")
     folder.mkdir(parents=True)
     codes = []
-    for topology in found:
-        name = night_lab(topology.name)
-        _begin_anew(name)
-        codes += [_one(name, topology.name, part, number, issues, night, folder) for part in ([], scenarios)]
-    with store.opened() as history:
-        target = folder / "night.html"
-        target.write_text(page.render(history, night), encoding="utf-8")
-        text = page.mail(history, night, str(target))
-    (folder / "mail.txt").write_text(text, encoding="utf-8")
+    try:
+        for topology in found:
+            name = night_lab(topology.name)
+            _begin_anew(name)
+            for part in ([], scenarios):
+                codes.append(_one(name, topology.name, part, number, issues, night, folder))
+    finally:
+        # Of a night that is broken off, too: what it has found so far is in the history.
+        text = _write_page(folder, night)
     gone = prune(keep_days, keep_gib * GIB)
     click.echo(text + (f"removed {len(gone)} old folders of evidence" if gone else ""))
     ctx.exit(worst(codes))
+
+
+def _write_page(folder: Path, night: str) -> str:
+    """Write the night's page, and its short form, which is returned."""
+    target = folder / "night.html"
+    with store.opened() as history:
+        target.write_text(page.render(history, night), encoding="utf-8")
+        text = page.mail(history, night, str(target))
+    (folder / "mail.txt").write_text(text, encoding="utf-8")
+    return text
 
 
 def night_lab(topology: str) -> str:

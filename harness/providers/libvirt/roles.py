@@ -18,7 +18,8 @@ SPANREEL_GID = 800
 READY_SECONDS = 120
 
 # Waits in the machine, so that polling costs no round trips.  A role says `ready ROLE ADDRESS:PORT` in the
-# journal when it listens.
+# journal when it listens.  It must be active as well: one that was killed, and that systemd is about to start
+# again, has the invocation and the words of before.
 _START_SCRIPT = """\
 set -u
 role=$1 unit=spanreel@$1.service tries=$2 restarts=$3
@@ -30,7 +31,8 @@ fi
 while [ "$tries" -gt 0 ]; do
     tries=$((tries - 1))
     eval "$(systemctl show -p InvocationID,ActiveState,NRestarts "$unit")"
-    if journalctl -q -o cat "_SYSTEMD_INVOCATION_ID=$InvocationID" | grep -q "^ready $role "; then
+    if [ "$ActiveState" = active ] &&
+        journalctl -q -o cat "_SYSTEMD_INVOCATION_ID=$InvocationID" | grep -q "^ready $role "; then
         exit 0
     fi
     case $ActiveState in
