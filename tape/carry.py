@@ -37,7 +37,7 @@ to be begun, bytes of the record that comes in, and how many records."""
 
 
 class CarryHelper(Protocol):
-    """What the helper does.  A call ends early at anything out of the ordinary, and when it would wait long."""
+    """What the helper does.  A call ends at anything out of the ordinary, and when it would wait long."""
 
     @property
     def send(self) -> Move:

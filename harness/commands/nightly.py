@@ -67,8 +67,8 @@ def nightly(
         for topology in found:
             name = night_lab(topology.name)
             _begin_anew(name)
-            for part in ([], scenarios):
-                codes.append(_one(name, topology.name, part, number, issues, night, folder))
+            parts: tuple[list[Scenario], ...] = ([], scenarios)
+            codes += [_one(name, topology.name, part, number, issues, night, folder) for part in parts]
     finally:
         # Of a night that is broken off, too: what it has found so far is in the history.
         text = _write_page(folder, night)

@@ -284,3 +284,21 @@ def test_a_night_begins_with_an_empty_lab(tmp_path: Path, monkeypatch: pytest.Mo
     assert there == [False, False]
     assert (before.folder / "runs/1/report.html").exists()
     assert labs.load(name) is None
+
+
+def test_a_night_that_is_broken_off_leaves_its_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What had been found by then is told, as on any other morning."""
+    runs_before_the_end = [make_run(tmp_path, {"a": "failed"})]
+
+    def perform(*_: object) -> tuple[Run, Path, bool]:
+        if not runs_before_the_end:
+            raise KeyboardInterrupt
+        run = runs_before_the_end.pop()
+        return run, run.folder, False
+
+    monkeypatch.setattr(nightly, "perform", perform)
+    done = CliRunner().invoke(lab, ["nightly", "--topology", "process", "--scenario", "two-jobs"])
+    assert done.exit_code != 0
+    (folder,) = (labs.state_home() / "nights").iterdir()
+    assert "trial: a" in (folder / "night.html").read_text()
+    assert "1 of 1 checks fail" in (folder / "mail.txt").read_text()
