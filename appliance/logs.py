@@ -10,8 +10,6 @@ import logging
 import sys
 from typing import TextIO
 
-import structlog
-
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 _ORDER = ("timestamp", "level", "event", "session", "peer", "user", "node", "job")
@@ -19,6 +17,8 @@ _ORDER = ("timestamp", "level", "event", "session", "peer", "user", "node", "job
 
 def setup(level: str, stream: TextIO | None = None) -> None:
     """Send events of at least `level` to `stream`, by default standard error, as one logfmt line each."""
+    import structlog  # by those who log; see appliance.ndmp.lazylog
+
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

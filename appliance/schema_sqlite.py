@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import structlog
-
 from appliance.errors import InfrastructureError
 from appliance.files import sync_directory
+from appliance.ndmp.lazylog import get_logger
 from appliance.schema import NewerSchemaError, SchemaError, kept_copy, newest_copy
 
 __all__ = [
@@ -38,7 +37,7 @@ __all__ = [
 Step = Callable[[sqlite3.Connection], None]
 """Makes one number out of the number before; runs within a transaction, which it must not end."""
 
-_log = structlog.get_logger(__name__)
+_log = get_logger()
 
 
 class Upgraded(NamedTuple):

@@ -13,9 +13,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from appliance.errors import InfrastructureError
+from appliance.ndmp.lazylog import get_logger
 from appliance.ndmp.server import ACCEPT_RETRY_S
 from appliance.ndmp.sessions import Sessions, say_goodbye
 from appliance.sessionlines import (
@@ -55,7 +54,7 @@ class SessionSocket:
         self._sessions = sessions
         self._folder = state / FOLDER
         self._name = "+".join(sorted(roles)) + SUFFIX
-        self._log = structlog.get_logger()
+        self._log = get_logger()
         self._stopped = threading.Event()
         try:
             self._folder.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)

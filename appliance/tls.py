@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from appliance.config import Cluster, NodeConfig
 from appliance.errors import ConfigurationError, InfrastructureError
 from appliance.files import check_secret
+from appliance.ndmp.lazylog import get_logger
 from appliance.roles import NODE_URI, ROLE_URI
 
 
@@ -97,14 +96,10 @@ class _FreshContext(ssl.SSLContext):
                 self._seen = seen
                 try:
                     self._present = _context(self.protocol, self._config)
-                    structlog.get_logger().info(
-                        "list of revoked certificates read again", file=str(self._file)
-                    )
+                    get_logger().info("list of revoked certificates read again", file=str(self._file))
                 except ConfigurationError as error:
                     # Better the last good list than none, or no cluster.
-                    structlog.get_logger().error(
-                        "the last list of revoked certificates stays", why=str(error)
-                    )
+                    get_logger().error("the last list of revoked certificates stays", why=str(error))
             return self._present
 
 

@@ -13,12 +13,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
 
-import structlog
-
 from appliance.errors import InfrastructureError
 from appliance.files import replace_file
 from appliance.gns.codec import MAP, MAP_SIZE_MAX, decode_map, encode_map, schema_of
 from appliance.gns.map import GnsMap, MapError
+from appliance.ndmp.lazylog import get_logger
 from appliance.schema import kept_copy, newest_copy
 
 _FOLDER: Final = "gns"
@@ -31,7 +30,7 @@ _MODE: Final = 0o600
 
 _CLOSED: Final = -1
 
-_log = structlog.get_logger(__name__)
+_log = get_logger()
 
 
 class MapDamagedError(InfrastructureError):

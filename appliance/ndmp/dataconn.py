@@ -15,10 +15,9 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-import structlog
-
 from appliance.ndmp.enums import AddressType, ErrorCode
 from appliance.ndmp.errors import RefusalError
+from appliance.ndmp.lazylog import get_logger
 from appliance.ndmp.networks import NO_RULES, DataRules, endpoints_of, host_of
 from appliance.ndmp.types import Address, Pval, Tcp6Address, TcpAddress
 
@@ -114,7 +113,7 @@ def accept(
                 tune(stream)
                 return stream
             stream.close()
-            structlog.get_logger().warning(
+            get_logger().warning(
                 "data connection refused", peer=peer[0], why=f"it is outside data_networks ({rules.networks})"
             )
     raise TimeoutError(f"nobody connected within {rules.accept_timeout:g} s")

@@ -10,19 +10,21 @@ import contextvars
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from structlog.contextvars import bind_contextvars, unbind_contextvars
-
 Params = ParamSpec("Params")
 Result = TypeVar("Result")
 
 
 def note(**facts: str) -> None:
     """Have all further lines of this thread carry these."""
+    from structlog.contextvars import bind_contextvars
+
     bind_contextvars(**facts)
 
 
 def forget(*names: str) -> None:
     """No longer carry these; those that are not carried are ignored."""
+    from structlog.contextvars import unbind_contextvars
+
     unbind_contextvars(*names)
 
 

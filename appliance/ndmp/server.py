@@ -12,8 +12,6 @@ import threading
 import time
 from collections.abc import Callable
 
-import structlog
-
 from appliance.ndmp import dataconn, logcontext
 from appliance.ndmp import messages as m
 from appliance.ndmp.accounts import Accounts
@@ -21,6 +19,7 @@ from appliance.ndmp.endpoint import Endpoint
 from appliance.ndmp.enums import ConnectionReason
 from appliance.ndmp.errors import NdmpError
 from appliance.ndmp.framing import RECEIVE_SIZE
+from appliance.ndmp.lazylog import get_logger
 from appliance.ndmp.networks import ANYWHERE, Networks
 from appliance.ndmp.session import VERSION, Session
 from appliance.ndmp.sessions import LiveSession, Sessions, say_goodbye
@@ -73,7 +72,7 @@ class NdmpServer:
         self._stopped = threading.Event()
         self._listener = socket.create_server(address, backlog=64)
         self.address: tuple[str, int] = self._listener.getsockname()[:2]
-        self._log = structlog.get_logger().bind(listen=f"{self.address[0]}:{self.address[1]}")
+        self._log = get_logger().bind(listen=f"{self.address[0]}:{self.address[1]}")
 
     def start(self) -> None:
         """Accept in a thread of its own."""

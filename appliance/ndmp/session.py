@@ -13,8 +13,6 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-import structlog
-
 from appliance.ndmp import auth, logcontext
 from appliance.ndmp import messages as m
 from appliance.ndmp.accounts import Account, Accounts
@@ -24,6 +22,7 @@ from appliance.ndmp.endpoint import Endpoint, Received
 from appliance.ndmp.enums import AuthType, ConnectionReason, ErrorCode, LogType
 from appliance.ndmp.errors import NdmpError, RefusalError, RemoteFaultError
 from appliance.ndmp.framing import RECORD_LENGTH_MAX
+from appliance.ndmp.lazylog import get_logger
 from appliance.ndmp.states import SESSION, Machine, SessionEvent, SessionState
 from appliance.ndmp.types import CHALLENGE_LENGTH, AuthAttr, AuthData
 from appliance.ndmp.version3 import VERSIONS
@@ -89,7 +88,7 @@ class Session:
         self.user = ""
         self.account: Account | None = None
         self.node = ""
-        self.log = structlog.get_logger().bind(peer=peer)
+        self.log = get_logger().bind(peer=peer)
         self._send = send
         self._sending = threading.Lock()
         self._accounts = accounts

@@ -140,6 +140,12 @@ def test_one_command_imports_no_other() -> None:
     assert not loaded & {"pydantic", "cryptography"}
 
 
+@pytest.mark.parametrize("name", sorted(cli.COMMANDS.keys() - {"serve"}))
+def test_only_servers_import_what_logs(name: str) -> None:
+    """Every command but `serve` begins without structlog and rich, which take as long as all the rest."""
+    assert not _loaded_after(name, "--help") & {"structlog", "rich", "asyncio"}
+
+
 @pytest.mark.parametrize("name", sorted(cli.COMMANDS))
 def test_every_command_has_help_with_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The table names commands that exist, and each shows how it is used."""
