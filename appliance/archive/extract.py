@@ -17,7 +17,7 @@ from appliance.archive.acl import DEFAULT_ATTRIBUTE
 from appliance.archive.errors import ArchiveUsageError, DamagedArchiveError, TruncatedArchiveError
 from appliance.archive.follow import Follower, read_dumpdir
 from appliance.archive.frame import parse_global_header
-from appliance.archive.index import parse_index
+from appliance.archive.index import Index, parse_index
 from appliance.archive.kinds import Kind
 from appliance.archive.later import Waiting
 from appliance.archive.lost import parse_lost
@@ -143,18 +143,26 @@ class Extractor:
         image = parse_global_header(header.records, header.offset)
         if image is not None and self._root is None:
             self._root = image.root
-        if image is not None and not image.is_stand_in:
-            self._reader.version = image.version
+            self._reader.version = None if image.is_stand_in else image.version
         index = None
         with contextlib.suppress(DamagedArchiveError):  # then there is nothing to compare with
             index = parse_index(header.records, header.offset)
         if index is not None:
-            for path, destinations in self._recheck.compare(index, self._reader.version):
-                self._problem(path, "restored, but damaged: its checksum differs", destinations)
-            self._reader.version = index.version
+            self._compare(index)
         lost = parse_lost(header.records, header.offset)
         if lost is not None:
             self._lost(lost)
+
+    def _compare(self, index: Index) -> None:
+        """Compare what was restored with its index, and tell of what is not as it was saved."""
+        damaged, uncompared = self._recheck.compare(index)
+        for path, destinations in damaged:
+            self._problem(path, "restored, but damaged: its checksum differs", destinations)
+        for path, destinations in uncompared:
+            text = "restored, but not compared: its part is of another format than its image"
+            self._problem(path, text, destinations)
+        if index.sound:
+            self._reader.version = index.version
 
     def _lost(self, paths: Sequence[bytes]) -> None:
         """Tell of what was asked for and cannot be read; where that is not known, everything may be."""
@@ -215,7 +223,7 @@ class Extractor:
             self._observer.restored(path)
             offset = member.image_offset
             if self._reader.is_checking and offset is not None:
-                self._recheck.restored(offset, self._reader.checksum(), (path, destinations))
+                self._recheck.restored(offset, self._reader.checksums(), (path, destinations))
 
     def _neighbours(self, member: Member) -> None:
         """Restore the ordinary files (quick.py) that follow one of their directory and are at hand."""

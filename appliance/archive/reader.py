@@ -10,9 +10,8 @@ connection delivers only what was requested, and reading ahead would hang.
 import re
 from collections.abc import Callable, Iterator
 
-from appliance.archive.checksum import CHECKSUM_BYTES, Checksum
 from appliance.archive.errors import ArchiveUsageError, DamagedArchiveError, TruncatedArchiveError
-from appliance.archive.formats import FORMAT, algorithm_of
+from appliance.archive.formats import Checksums, Sums
 from appliance.archive.kinds import DUMPDIR_FLAG, KIND_OF_FLAG, Kind
 from appliance.archive.member import GlobalHeader, Member
 from appliance.archive.pax import RECORDS_BYTES_MAX, header_origin, is_intact, parse_integer, parse_records
@@ -74,17 +73,17 @@ class MemberReader:
     Iterate, or call `next`; then, before the next call, take a member's data by `data`, `copy` or `skip`
     (what is not taken is skipped).  Views are valid until the next call of any method.  Every method
     raises `DamagedArchiveError` if the stream ends in the middle or is malformed; `resync` finds what comes
-    after the damage.  With `checking`, `checksum` may be asked for; it is made as format `version` has it,
-    the newest until the user, who knows what the headers say, sets another one.
+    after the damage.  With `checking`, `checksums` may be asked for: as format `version` has them, or as all
+    formats do until the user, who knows what the headers say, sets that.
     """
 
     def __init__(
         self, readinto: Callable[[memoryview], int | None], offset: int = 0, *, checking: bool = False
     ) -> None:
-        self.version = FORMAT
+        self.version: int | None = None
         self._readinto = readinto
         self._checking = checking
-        self._sum: Checksum | None = None
+        self._sum: Sums | None = None
         self._mark = -1  # where in the buffer the bytes begin that the checksum lacks; -1: none is made
         self._has_member = False
         self._view = memoryview(bytearray(BUFFER_BYTES))
@@ -102,7 +101,7 @@ class MemberReader:
 
     @property
     def is_checking(self) -> bool:
-        """Whether `checksum` may be asked for."""
+        """Whether `checksums` may be asked for."""
         return self._checking
 
     @property
@@ -180,7 +179,7 @@ class MemberReader:
     def take_run(self, take: Callable[[memoryview, int, int], int]) -> memoryview:
         """Have `take(buffer, low, high)` take what is at hand, from the next header on; return what it took.
 
-        It returns where the last of the members that it took ends.  There is no `checksum` of them.
+        It returns where the last of the members that it took ends.  There are no `checksums` of them.
         """
         self.skip()
         if self._ended or self._low == self._high:
@@ -224,20 +223,20 @@ class MemberReader:
             self._data_left -= len(self._chunk(self._data_left))
         self._body_left = 0
 
-    def checksum(self) -> bytes:
-        """Pass over what is left of the member returned last; return the checksum of all its bytes."""
+    def checksums(self) -> Checksums:
+        """Pass over what is left of the member returned last; return the checksums of all its bytes."""
         self.skip()
         if not self._has_member:
             raise ArchiveUsageError("this reader makes no checksums, or returned no member yet")
         self._add_to_sum()
         assert self._sum is not None
-        return self._sum.digest()[:CHECKSUM_BYTES]
+        return self._sum.made()
 
     def _add_to_sum(self) -> None:
         """Have the checksum take what it lacks; of a small member that is all of it, in one call."""
         piece = self._view[self._mark : self._low]
         if self._sum is None:
-            self._sum = algorithm_of(self.version).begin(piece)
+            self._sum = Sums(self.version, piece)
         else:
             self._sum.update(piece)
         self._mark = self._low

@@ -1,9 +1,9 @@
 """Checksums of what was restored, compared when the index comes, which is after the data."""
 
 from binascii import hexlify
-from collections.abc import Iterator
 from typing import Generic, TypeVar
 
+from appliance.archive.formats import Checksums
 from appliance.archive.index import Index
 
 __all__ = ["UNCHECKED_MAX", "Recheck"]
@@ -18,29 +18,34 @@ class Recheck(Generic[T]):
     """Members that were restored since the last index, by their place in the image."""
 
     def __init__(self) -> None:
-        # The checksum in digits, as an index has it, and the note.
-        self._restored: dict[int, tuple[bytes, T]] = {}
+        # The checksums in digits, as an index has them, by format; and the note.
+        self._restored: dict[int, tuple[Checksums, T]] = {}
 
-    def restored(self, offset: int, checksum: bytes, note: T) -> None:
+    def restored(self, offset: int, checksums: Checksums, note: T) -> None:
         """A member is restored; `note` comes back if it turns out to be damaged."""
-        self.restored_as(offset, hexlify(checksum), note)
+        self.restored_as(offset, {version: hexlify(made) for version, made in checksums.items()}, note)
 
-    def restored_as(self, offset: int, digits: bytes, note: T) -> None:
-        """Likewise, with the checksum in digits."""
+    def restored_as(self, offset: int, digits: Checksums, note: T) -> None:
+        """Likewise, with the checksums in digits."""
         if len(self._restored) >= UNCHECKED_MAX:
             self._restored.clear()
         self._restored[offset] = digits, note
 
-    def compare(self, index: Index, version: int) -> Iterator[T]:
-        """Yield the notes of the members that are not what the index says.
+    def compare(self, index: Index) -> tuple[list[T], list[T]]:
+        """Return the notes of the members that are not what the index says, and of those not compared.
 
-        Their checksums were made as format `version` has them; with those of another nothing is compared.  In
-        an index that is damaged itself a line that differs proves nothing.
+        These have no checksum of the index's format.  In an index that is damaged itself a line that differs
+        proves nothing.
         """
         restored, self._restored = self._restored, {}
-        if index.version != version:
-            return
+        damaged, uncompared = [], []
         for offset, digits in index.checksums():
-            found = restored.pop(offset, None)
-            if found is not None and found[0] != digits and index.sound:
-                yield found[1]
+            sums, note = restored.pop(offset, (None, None))
+            if sums is None or note is None:
+                continue
+            made = sums.get(index.version)
+            if made is None:
+                uncompared.append(note)
+            elif made != digits and index.sound:
+                damaged.append(note)
+        return damaged, uncompared

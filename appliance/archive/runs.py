@@ -1,8 +1,9 @@
 """Ordinary files (quick.py) of one directory that follow each other in a stream: restored many at once."""
 
 import os
+from binascii import hexlify
 
-from appliance.archive.formats import algorithm_of
+from appliance.archive.formats import Checksums, Sums, algorithm_of
 from appliance.archive.quick import Quick
 from appliance.archive.reader import MemberReader
 from appliance.archive.restore_attributes import Privileges
@@ -10,8 +11,8 @@ from appliance.archive.restore_attributes import Privileges
 __all__ = ["Restored", "Run"]
 
 
-Restored = tuple[int, bytes, bytes]
-"""A file that is restored: the offset that its headers name, its checksum in digits, its name."""
+Restored = tuple[int, Checksums, bytes]
+"""A file that is restored: the offset that its headers name, its checksums in digits, its name."""
 
 
 class Run:
@@ -42,8 +43,20 @@ class Run:
         return self._restored
 
     def _take(self, buffer: memoryview, low: int, high: int) -> int:
-        checksum_of = algorithm_of(self._reader.version).of
-        end, self.data_bytes, self._restored = self._quick.restore(
+        version, made = self._reader.version, list[Checksums]()
+
+        def sum_up(data: memoryview) -> bytes:
+            """Of a file that was made: its checksums for all formats, of which the helper takes one."""
+            made.append(Sums(None, data).made())
+            return next(iter(made[-1].values()))
+
+        checksum_of = sum_up if version is None else algorithm_of(version).of
+        end, self.data_bytes, restored = self._quick.restore(
             buffer, low, high, self._base, self._directory, *self._owner, checksum_of
         )
+        if version is None:
+            digits = [{each: hexlify(value) for each, value in sums.items()} for sums in made]
+        else:
+            digits = [{version: one} for _, one, _ in restored]
+        self._restored = [(each[0], sums, each[2]) for each, sums in zip(restored, digits, strict=True)]
         return end

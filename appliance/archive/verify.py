@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 from appliance.archive.dumpdir import Dumpdir
 from appliance.archive.errors import DamagedArchiveError, TruncatedArchiveError
 from appliance.archive.follow import read_dumpdir
+from appliance.archive.formats import Checksums
 from appliance.archive.frame import ImageHeader, PartSummary, is_exact, parse_global_header, parse_trailer
 from appliance.archive.index import Index, IndexEntry, parse_index
 from appliance.archive.kinds import Kind
@@ -76,7 +77,7 @@ class _Waiting(NamedTuple):
 
     member: Member
     length: int
-    checksum: bytes
+    checksums: Checksums
 
 
 class _Range(NamedTuple):
@@ -159,7 +160,7 @@ class Verifier:
             with contextlib.suppress(DamagedArchiveError):
                 self._observer.directory(path, read_dumpdir(self._reader, member))
         try:
-            checksum = self._reader.checksum()
+            checksums = self._reader.checksums()
         except TruncatedArchiveError:
             self.result.damaged += 1
             self._problem(path, f"is cut off (offset {member.offset} of the image)")
@@ -170,7 +171,7 @@ class Verifier:
         # What else it has may be large, and is not looked at again.
         records = {key: member.records[key] for key in _KEPT if key in member.records}
         kept = member._replace(raw=b"", link=b"", records=records)
-        self._waiting[member.offset] = _Waiting(kept, self._reader.offset - member.offset, checksum)
+        self._waiting[member.offset] = _Waiting(kept, self._reader.offset - member.offset, checksums)
         self._waiting_bytes += _WAITING_BYTES + len(member.name)
         if self._waiting_bytes > UNCHECKED_BYTES_MAX:
             self._drop_waiting(self._reader.offset)
@@ -199,8 +200,9 @@ class Verifier:
             return
         image = parse_global_header(header.records, header.offset)
         if image is not None:
+            if self.result.header is None:
+                self._reader.version = image.version
             self.result.header = image
-            self._reader.version = image.version
             self._job = self._job or image.job.encode("ascii", "replace")
         parts = parse_trailer(header.records, header.offset)
         if parts is not None:
@@ -225,14 +227,12 @@ class Verifier:
         else:
             self._problem(b"", f"the index at offset {header.offset} does not tell of all that is before it")
         self._tell_breaks(header.offset)
-        is_comparable = index.version == self._reader.version
-        if not is_comparable:
-            # Where the image's header is lost, or a part is of another format than it says.
+        uncompared = sum(not self._compare(entry, sound, index.version) for entry in index.entries)
+        if uncompared:
+            text = f"the checksums of {uncompared} files before offset {header.offset} were not compared"
+            self._problem(b"", f"{text}: their part is of another format than the image")
+        if sound:
             self._reader.version = index.version
-            self.result.unchecked += len(self._waiting)
-            self._problem(b"", f"the checksums of the files before offset {header.offset} were not compared")
-        for entry in index.entries:
-            self._compare(entry, sound, is_comparable)
         rest = sorted(self._waiting.items())
         self._waiting.clear()
         self._waiting_bytes = 0
@@ -242,14 +242,18 @@ class Verifier:
             why = "its line in the index is damaged" if not sound else "it is not in the index"
             self._problem(b"/" + waiting.member.name, f"cannot be checked: {why}")
 
-    def _compare(self, entry: IndexEntry, sound: bool, is_comparable: bool) -> None:
-        """Compare one line with the member it speaks of."""
+    def _compare(self, entry: IndexEntry, sound: bool, version: int) -> bool:
+        """Compare one line with the member it speaks of; False if that has no checksum of the format."""
         waiting = self._waiting.get(entry.offset)
-        agrees = waiting is not None and waiting.length == entry.length
-        if waiting is not None and is_comparable:
-            agrees = agrees and waiting.checksum == entry.checksum
+        made = None if waiting is None else waiting.checksums.get(version)
+        if waiting is not None and made is None:
+            self._waiting.pop(entry.offset)
+            self.result.unchecked += 1
+            self._observer.unlisted(waiting.member)
+            return False
+        agrees = waiting is not None and made == entry.checksum and waiting.length == entry.length
         if not agrees and not sound:
-            return  # the line may be the one that is damaged: its member stays, as one that cannot be checked
+            return True  # the line may be the one that is damaged: its member stays, and cannot be checked
         self._waiting.pop(entry.offset, None)
         path = entry.path
         if not path and waiting is not None:
@@ -258,10 +262,11 @@ class Verifier:
         self._observer.entry(entry, agrees)
         if agrees:
             self.result.members += 1
-            return
+            return True
         self.result.damaged += 1
         what = "is damaged: its checksum differs" if waiting is not None else "is lost: it cannot be read"
         self._problem(path, f"{what} (offset {entry.offset} of the image)")
+        return True
 
     def _check_parts(self) -> None:
         """Compare the list of parts with the indexes that went by."""

@@ -22,7 +22,7 @@ from appliance.backupserver.library import RefusedMoveError
 from appliance.backupserver.media import Image, Segment
 from appliance.backupserver.peers import Context, MediaPeers, open_media, reading
 from appliance.backupserver.rebuildrows import REBUILT
-from appliance.backupserver.survey import Contents, Found, survey
+from appliance.backupserver.survey import Contents, Found, UnreadableError, survey
 from appliance.config import BackupServer
 from appliance.errors import ConfigurationError, JobError
 from appliance.ndmp.errors import ReplyError
@@ -72,7 +72,11 @@ def run(context: Context, barcodes: Sequence[str], *, force: bool = False) -> Re
         )
     with reading(context, "rebuild of the catalogue") as leases, open_media(context, leases) as peers:
         result = _Rebuild(context, peers).run(barcodes)
-        peers.shelf.put_away()
+        try:
+            peers.shelf.put_away()
+        except ReplyError as error:
+            # All is entered, and told; a drive that fails now must not cost that.
+            result.problems.append((b"", f"the last drive was not given back in order: {error}"))
     return result
 
 
@@ -127,7 +131,7 @@ class _Rebuild:
                 if barcodes:
                     self._problem(f"{barcode}: {error}")
                 continue
-            except (ReplyError, UnreadyError) as error:
+            except (ReplyError, UnreadyError, UnreadableError) as error:
                 self._problem(f"{barcode} cannot be read, so what it holds is not known: {error}")
                 continue
             rebuildrows.adopt(self._catalogue, cartridge.label.catalogue)

@@ -373,7 +373,13 @@ class Shelf:
         """
         if self.tape.barcode == barcode:
             return
-        self.put_away()
+        try:
+            self.put_away()
+        except ReplyError as error:
+            if error.code not in DRIVE_FAILURES:
+                raise
+            # Whether this drive can be used is found out with the next cartridge.
+            self._abandon(self.tape.barcode)
         holder = self._leases.take(lease_names.cartridge(barcode))
         if holder is not None:
             raise JobError(str(holder))
@@ -393,7 +399,11 @@ class Shelf:
         except ReplyError as error:
             if error.code not in DRIVE_FAILURES or not self._take_another_drive():
                 raise
-            self._mount(barcode, lambda: self.tape.open_for_reading(barcode))
+            try:
+                self._mount(barcode, lambda: self.tape.open_for_reading(barcode))
+            except BaseException:
+                self._abandon(barcode)
+                raise
             return action()
 
     def mount_for_reading(self, image: Image, segment: Segment) -> None:

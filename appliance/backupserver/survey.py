@@ -9,7 +9,11 @@ from dataclasses import dataclass, field
 
 from appliance.backupserver.labels import RECORD_BYTES, ForeignRecordError, Header, Label
 from appliance.backupserver.shelf import DRIVE_FAILURES, Shelf
+from appliance.errors import InfrastructureError, JobError
 from appliance.ndmp.errors import ReplyError
+
+_TROUBLES = (ReplyError, JobError, InfrastructureError)
+"""What a drive that fails, or the way to another one, may end with."""
 
 
 @dataclass(frozen=True)
@@ -32,17 +36,38 @@ class Contents:
     trouble: str = ""
 
 
+class UnreadableError(Exception):
+    """No drive could read a cartridge's first record; the text says why not."""
+
+
 def survey(shelf: Shelf, barcode: str) -> Contents:
     """Look through a cartridge, in another drive where the one at hand fails.
 
     Raises ForeignRecordError when it has no label of ours, JobError when it is not there or in use,
-    ReplyError when its first record cannot be read in any drive.
+    UnreadableError when nobody knows.
     """
     shelf.open_for_reading(barcode)
-    contents = Contents(barcode, shelf.in_any_drive(barcode, lambda: _label(shelf)))
     try:
-        shelf.in_any_drive(barcode, lambda: _segments(shelf, contents))
-    except (ForeignRecordError, ReplyError) as error:
+        label = shelf.in_any_drive(barcode, lambda: _label(shelf))
+    except _TROUBLES as error:
+        raise UnreadableError(str(error)) from error
+    contents = Contents(barcode, label)
+
+    def look() -> None:
+        nonlocal contents
+        found = Contents(barcode, label)
+        try:
+            _segments(shelf, found)
+        except (ForeignRecordError, *_TROUBLES):
+            # Whatever a drive could read counts, even if the next one reads less.
+            if len(found.segments) > len(contents.segments):
+                contents = found
+            raise
+        contents = found
+
+    try:
+        shelf.in_any_drive(barcode, look)
+    except (ForeignRecordError, *_TROUBLES) as error:
         contents.trouble = f"tape file {contents.last_file + 1} is no header of a segment: {error}"
     return contents
 
@@ -65,8 +90,6 @@ def _label(shelf: Shelf) -> Label:
 def _segments(shelf: Shelf, contents: Contents) -> None:
     """Read one header after the other, from the first to the end of data."""
     tape = shelf.tape
-    contents.segments.clear()
-    contents.last_file, contents.trouble = 0, ""
     ended = tape.go_to_file(1)
     while ended:
         record = tape.read_record(RECORD_BYTES)

@@ -41,7 +41,7 @@ from appliance.ndmp.enums import (
     MoverHaltReason,
     MoverMode,
 )
-from appliance.ndmp.errors import ConnectionLostError, NdmpError
+from appliance.ndmp.errors import ConnectionLostError, NdmpError, RemoteFaultError
 from appliance.ndmp.types import Address
 from appliance.peers import ChannelSession, Event, FeedSession
 from appliance.text import show_path
@@ -295,6 +295,9 @@ class BackupJob(Job):
             snapshot=part.path in self._snapshots.taken,
             version=self._version,
         )
+        if o.image_format(owner.agreed) < self._format:
+            what = f"it speaks version {owner.agreed} now, and would not write format {self._format}"
+            raise RemoteFaultError(what, ErrorCode.CONNECT)
         owner.do(m.DataConnectRequest(address))
         owner.do(m.DataStartBackupRequest(o.BUTYPE, order.to_env()))
 

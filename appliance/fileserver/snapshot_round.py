@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from appliance.agreement import BEFORE_NEGOTIATION
 from appliance.gns.map import Part
 from appliance.ndmp import extension as x
 from appliance.ndmp.client import Client
@@ -74,7 +75,8 @@ class _Owner:
         self.client: Client | None = None
         self.refused: dict[bytes, str] = {}
         self.is_required = False
-        self.agreed = x.CLASS_VERSION
+        # Of one that is away nobody knows; it may be back when its part is due.
+        self.agreed = BEFORE_NEGOTIATION[0]
 
     def prepare(self, peers: Peers, job: str, generation: int, hold: Callable[[Client], None]) -> None:
         try:

@@ -114,19 +114,65 @@ def test_a_part_of_another_format_is_no_damage(tree: Path, tmp_path: Path, versi
     other = FORMAT if version == FIRST_FORMAT else FIRST_FORMAT
     data = image(tree, version=version, part_version=other)
     examined, problems = examine(data)
-    assert examined.damaged == 0
-    assert examined.unchecked == examined.members > 20
-    assert [text.partition(" before")[0] for _, text in problems] == ["the checksums of the files"]
-    assert restore(data, tmp_path / "out") == []
+    assert (examined.damaged, examined.members, examined.unchecked) == (0, 0, 23)
+    assert [text.partition(" before")[0] for _, text in problems] == ["the checksums of 23 files"]
+    told = restore(data, tmp_path / "out")
+    assert len(told) == 23
+    assert {text for _, text in told} == {
+        "restored, but not compared: its part is of another format than its image"
+    }
 
 
-def test_a_header_that_stands_in_says_nothing_of_the_format(tree: Path, tmp_path: Path) -> None:
-    """Every release reads it, and the image behind it is checked as the newest has it."""
-    head, stand_in = global_header("job1", b"/"), stand_in_header("job1", b"/")
+@pytest.mark.parametrize("version", FORMATS)
+@pytest.mark.parametrize("content", [LARGE, b"content 7 " * 40], ids=["large", "small"])
+def test_an_image_without_its_header_is_checked_all_the_same(
+    tree: Path, version: int, content: bytes
+) -> None:
+    """Until the first index tells its format, checksums are made as all formats have them."""
+    data = image(tree, version=version)
+    head = global_header("job1", b"/", version=version)
+    lost = bytes([0xFF]) * len(head) + data[len(head) :]
+    examined, _ = examine(lost)
+    assert (examined.damaged, examined.unchecked) == (0, 0)
+    assert examined.members == 23
+    examined, problems = examine(flipped(lost, content))
+    assert (examined.damaged, examined.unchecked) == (1, 0)
+    assert "is damaged: its checksum differs" in problems[-1][1]
+
+
+@pytest.mark.parametrize("version", FORMATS)
+@pytest.mark.parametrize(
+    ("content", "path"), [(LARGE, b"/large"), (b"content 7 " * 40, b"/small/07")], ids=["large", "small"]
+)
+def test_a_header_that_stands_in_says_nothing_of_the_format(
+    tree: Path, tmp_path: Path, version: int, content: bytes, path: bytes
+) -> None:
+    """Every release reads it, and the image behind it is checked, whatever its format."""
+    head, stand_in = global_header("job1", b"/", version=version), stand_in_header("job1", b"/")
     header = MemberReader(source_of(stand_in)).next()
     assert isinstance(header, GlobalHeader)
     parsed = parse_global_header(header.records)
     assert parsed is not None
     assert (parsed.version, parsed.is_stand_in, parsed.root) == (FIRST_FORMAT, True, b"/")
-    data = flipped(image(tree).replace(head, stand_in, 1), LARGE)
-    assert restore(data, tmp_path / "out") == [(b"/large", "restored, but damaged: its checksum differs")]
+    sound = image(tree, version=version).replace(head, stand_in, 1)
+    assert restore(sound, tmp_path / "sound") == []
+    found = restore(flipped(sound, content), tmp_path / "out")
+    assert found == [(path, "restored, but damaged: its checksum differs")]
+
+
+def test_an_index_that_is_damaged_does_not_change_the_format(tmp_path: Path) -> None:
+    """What comes behind it is compared as before, though it says that it is of another format."""
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for number in range(6000):
+        (tree / f"a file {number:04} with a name that takes some room in the index").touch()
+    (tree / "z").write_bytes(LARGE)
+    data = image(tree)
+    at = data.index(b'"version":2,"kind":"files"') + len(b'"version":')
+    data = flipped(data[:at] + b"1" + data[at + 1 :], LARGE)
+    examined, problems = examine(data)
+    assert examined.damaged == 1
+    assert (b"/z", "is damaged: its checksum differs") in [
+        (path, text.partition(" (")[0]) for path, text in problems
+    ]
+    assert (b"/z", "restored, but damaged: its checksum differs") in restore(data, tmp_path / "out")

@@ -172,6 +172,36 @@ def test_a_cartridge_that_no_drive_can_read_is_a_problem(
         ]
 
 
+def test_what_a_drive_read_before_it_broke_is_kept(tmp_path: Path, tree: Path, fresh: Catalogue) -> None:
+    """Where the next drive reads less, the headers that were found are entered, the cartridge is named."""
+    with site(tmp_path, ("DRV1", "DRV2")) as lab:
+        save(lab, tree)
+        jobs_made = [back_up(lab).id, back_up(lab).id]
+        # The label and two headers.
+        lab.model.faults.extend(parse_faults(BROKEN_READER.format(drive="DRV1", nth=4)))
+        lab.model.faults.extend(parse_faults(BROKEN_READER.format(drive="DRV2", nth=1)))
+        result = rebuild.run(context(lab, fresh), ("T1",))
+        assert (result.status, result.jobs) == (Status.PROBLEMS, jobs_made)
+        assert any(text.startswith("T1: tape file") for _, text in result.problems), result.problems
+
+
+def test_the_last_drive_broken_costs_no_report(tmp_path: Path, tree: Path, fresh: Catalogue) -> None:
+    """It neither reads nor rewinds any more: every cartridge is tried and named, and the drive is, too."""
+    with site(tmp_path) as lab:
+        save(lab, tree)
+        back_up(lab)
+        dead = BROKEN_READER.format(drive="DRV1", nth=1)
+        stuck = dead.replace("READ(6)", "REWIND").replace("nth = 1", "nth = 2")
+        lab.model.faults.extend(parse_faults(dead + stuck))
+        result = rebuild.run(context(lab, fresh), ())
+        assert result.status is Status.PROBLEMS
+        told = [text for _, text in result.problems]
+        assert [text.partition(" ")[0] for text in told[:4]] == ["T1", "T2", "T3", "T4"]
+        for barcode in ("T2", "T3", "T4"):
+            assert f"loading {barcode} into drive DRV1" in lab.output.getvalue()
+        assert leases.held(fresh) == {}
+
+
 def test_a_missing_cartridge_is_told(lab: Site, tree: Path, fresh: Catalogue) -> None:
     """What the other cartridges hold is entered; the job is not called whole."""
     (tree / "huge").write_bytes(random.Random(2).randbytes(36 << 20))

@@ -17,7 +17,7 @@ from appliance.archive.reader import MemberReader
 from appliance.ndmp import extension as x
 from appliance.ndmp import messages as m
 from appliance.ndmp.client import Client
-from appliance.ndmp.enums import DataHaltReason
+from appliance.ndmp.enums import DataHaltReason, ErrorCode
 from appliance.ndmp.errors import ConnectionLostError
 from appliance.ndmp.server import NdmpServer
 from appliance.ndmp.session import Session
@@ -127,6 +127,19 @@ def test_an_owner_two_releases_apart_costs_its_part(
     assert [line for line in dma.log if wanted.search(line)], dma.log
 
 
+def formats(image: bytes) -> set[int]:
+    """The formats of all comments of an image, each with its right checksum."""
+    found = []
+    for item in MemberReader(io.BytesIO(image).readinto):
+        if isinstance(item, GlobalHeader):
+            comment = parse_comment(item.records, item.offset)
+            assert comment is not None
+            assert comment.sound
+            found.append(comment.version)
+    assert len(found) >= 4
+    return set(found)
+
+
 @pytest.mark.parametrize(
     ("former", "version"), [(None, FORMAT), ("fs2", FIRST_FORMAT), ("conn1", FIRST_FORMAT)]
 )
@@ -144,13 +157,44 @@ def test_an_image_has_a_format_that_all_nodes_read(
     monkeypatch.setattr("appliance.peers.agree", spoken_to)
     _, mover, reason = cluster.backup("fs1")
     assert reason is DataHaltReason.SUCCESSFUL
-    found = []
-    for item in MemberReader(io.BytesIO(mover.image).readinto):
-        if isinstance(item, GlobalHeader):
-            comment = parse_comment(item.records, item.offset)
-            assert comment is not None
-            found.append((comment.version, comment.sound))
-    assert len(found) >= 4
-    assert set(found) == {(version, True)}
+    assert formats(mover.image) == {version}
     dma, _ = cluster.restore("fs1", mover.image, (b"/a", b"/a/back"), (b"/b", b"/b/back"))
     assert dma.log == []
+
+
+def test_an_owner_that_is_away_when_the_job_begins_is_taken_for_an_old_one(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be back when its part is due: then it reads what it wrote."""
+    real = Peers.open
+
+    def away_at_first(peers: Peers, node: str, *more: object, **options: object) -> Client:
+        if node == "fs2" and "patience" in options:
+            raise ConnectionLostError("fs2 is away", ErrorCode.CONNECT)
+        return real(peers, node, *more, **options)  # type: ignore[arg-type]
+
+    cluster.add(("/a", "fs1", "a"), ("/b", "fs2", "b"))
+    monkeypatch.setattr(Peers, "open", away_at_first)
+    _, mover, reason = cluster.backup("fs1")
+    assert reason is DataHaltReason.SUCCESSFUL
+    assert formats(mover.image) == {FIRST_FORMAT}
+
+
+def test_an_owner_that_goes_back_to_an_old_release_within_a_job_is_skipped(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An image has one format: the part is named, nothing of another one gets into the image."""
+    # Before its part is due it is asked for its bases, and for a snapshot.
+    before, asked = 2, list[str]()
+
+    def older_and_older(client: Client, node: str) -> int:
+        asked.append(node)
+        spoken = BEFORE_NEGOTIATION if node == "fs2" and asked.count("fs2") > before else SPOKEN
+        return agreement.agree(client, node, spoken)
+
+    cluster.add(("/a", "fs1", "a"), ("/b", "fs2", "b"))
+    monkeypatch.setattr("appliance.peers.agree", older_and_older)
+    dma, mover, _ = cluster.backup("fs1")
+    assert formats(mover.image) == {FORMAT}
+    wanted = re.compile(r"/b: skipped, its file server fs2 did not start: .*speaks version 1 now")
+    assert [line for line in dma.log if wanted.search(line)], dma.log
