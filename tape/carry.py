@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["CALL_BYTES", "Carried", "Carrier", "CarryHelper", "Move", "Peer", "helper"]
 
 CALL_BYTES = 4 << 20
-"""Records of one call, in bytes.  They are counted after it: so much is not yet there for a DMA that asks."""
+"""Records of one call, in bytes, if it does not end before, as after half a second.  They are counted after
+it: so much is not yet there for a DMA that asks."""
 
 Lane = tuple[int, "Structure", memoryview]
 """Descriptor of an open sg node, the `SgIoHeader` of its next or present command, memory of one record."""

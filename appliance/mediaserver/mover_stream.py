@@ -188,7 +188,9 @@ class MoverStream(ABC):
     @property
     def peer(self) -> Peer:
         """The data connection, as carriers of records take it.  Raises StreamEnded."""
-        return Peer(self.connection.fileno(), self._halt)
+        connection = self.connection
+        assert type(connection) is socket.socket, "past TLS there is nothing to carry"
+        return Peer(connection.fileno(), self._halt)
 
     def wait(self, *, watch: bool) -> None:
         """Wait for `go`.  With `watch` also for the peer's end of the connection.

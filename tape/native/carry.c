@@ -17,14 +17,17 @@
 #include <scsi/sg.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
     LANES = 2,
     NO_LANE = -1,
-    /* Longer waits are Python's, which then has counted all that was done: a DMA that asks is told the truth.
-     */
+    /* Longer waits are Python's, which then has counted all that was done, so a DMA that asks is told the
+       truth. So it is where there are many short ones, as of a data server that sends in small pieces. */
     PATIENCE_MS = 100,
+    CALL_MS = 500,
+    HOST_ERROR = 7, /* DID_ERROR of the kernel's scsi_status.h */
 };
 
 struct lane {
@@ -40,6 +43,7 @@ struct way {
     int connection;
     const volatile unsigned char *halt; /* not 0: nothing more is begun */
     Py_ssize_t count;                   /* records to carry */
+    long long until_ms;                 /* when a call waits no more */
 
     Py_ssize_t done; /* records carried */
     size_t odd;      /* bytes of one more that went through the connection */
@@ -59,13 +63,25 @@ is_plain(const sg_io_hdr_t *header)
            header->resid == 0;
 }
 
+static long long
+now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
+}
+
 /* Wait for either of two; OUT if neither is ready in time.  A descriptor of -1 is not waited for. */
 static enum step
-wait_for(struct pollfd *either)
+wait_for(const struct way *way, struct pollfd *either)
 {
+    long long left = way->until_ms - now_ms();
     int ready;
+
+    if (left <= 0)
+        return OUT;
     do
-        ready = poll(either, 2, PATIENCE_MS);
+        ready = poll(either, 2, left < PATIENCE_MS ? (int)left : PATIENCE_MS);
     while (ready < 0 && errno == EINTR);
     return ready > 0 ? ON : OUT;
 }
@@ -78,13 +94,18 @@ collect(struct way *way)
     struct pollfd either[2] = {{lane->fd, POLLIN, 0}, {-1, 0, 0}};
     ssize_t got;
 
-    if (wait_for(either) == OUT)
+    if (wait_for(way, either) == OUT)
         return OUT;
     do
         got = read(lane->fd, lane->header, sizeof *lane->header);
     while (got < 0 && errno == EINTR);
-    if (got != sizeof *lane->header)
-        return OUT; /* Python waits for it once more, and is told the same */
+    if (got < 0 && errno == EAGAIN)
+        return OUT; /* the device is going away: Python waits for it once more, and is told the same */
+    if (got != sizeof *lane->header) {
+        /* The driver has forgotten the command: who waited for it would wait for ever. */
+        *lane->header = lane->fresh;
+        lane->header->host_status = HOST_ERROR;
+    }
     if (!is_plain(lane->header)) {
         way->ended = 1;
         return OUT;
@@ -134,7 +155,7 @@ send_record(struct way *way)
         } else if (!not_now()) {
             way->error = errno;
             return OUT;
-        } else if (wait_for(either) == OUT) {
+        } else if (wait_for(way, either) == OUT) {
             return OUT;
         }
     }
@@ -183,7 +204,7 @@ receive_record(struct way *way)
         } else {
             int drive = way->running == NO_LANE ? -1 : way->lanes[way->running].fd;
             struct pollfd either[2] = {{way->connection, POLLIN, 0}, {drive, POLLIN, 0}};
-            if (wait_for(either) == OUT)
+            if (wait_for(way, either) == OUT)
                 return OUT;
             if (either[1].revents) {
                 if (collect(way) == OUT)
@@ -241,9 +262,12 @@ carry(PyObject *arguments, void (*move)(struct way *))
         way.halt = halt.buf;
         way.odd = (size_t)odd;
         way.lane = 1 - way.running;
-        Py_BEGIN_ALLOW_THREADS move(&way);
-        Py_END_ALLOW_THREADS result = Py_BuildValue("nniiii", way.done, (Py_ssize_t)way.odd, way.lane,
-                                                    way.running, way.ended, way.error);
+        way.until_ms = now_ms() + CALL_MS;
+        Py_BEGIN_ALLOW_THREADS
+        move(&way);
+        Py_END_ALLOW_THREADS
+        result = Py_BuildValue("nniiii", way.done, (Py_ssize_t)way.odd, way.lane, way.running, way.ended,
+                               way.error);
     }
     PyBuffer_Release(&headers[0]);
     PyBuffer_Release(&headers[1]);

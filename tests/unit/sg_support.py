@@ -7,6 +7,8 @@ import mmap
 import os
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from tape.sg_lane import SG_FLAG_MMAP_IO, SgIoHeader, SgSystem
 from tape.transport import Transport
@@ -69,6 +71,19 @@ class SgDriver(SgSystem):
         self._maps.pop(descriptor, None)
         if not self._threads:
             self._device.close()
+
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """No command that is written to the descriptor opened last is taken."""
+        descriptor = list(self._threads)[-1]
+        kept, deaf = os.dup(descriptor), os.open(os.devnull, os.O_RDONLY)
+        os.dup2(deaf, descriptor)
+        try:
+            yield
+        finally:
+            os.dup2(kept, descriptor)
+            os.close(kept)
+            os.close(deaf)
 
     def reserve(self, descriptor: int, size: int) -> int:
         """Grant all."""

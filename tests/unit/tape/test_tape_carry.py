@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import errno
 import socket
+import struct
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +40,7 @@ class Site:
     ours: socket.socket
     theirs: socket.socket
     halt: bytearray
+    driver: SgDriver
 
     @property
     def carrier(self) -> Carrier:
@@ -81,7 +84,8 @@ class Site:
 def site(tmp_path: Path) -> Iterator[Site]:
     """A cartridge with all RECORDS and a filemark."""
     library = loaded(tmp_path)
-    transport = SgTransport("/dev/sg0", SgDriver(library.transport(DRIVE)))
+    driver = SgDriver(library.transport(DRIVE))
+    transport = SgTransport("/dev/sg0", driver)
     drive = Drive(transport)
     drive.rewind()
     for record in RECORDS:
@@ -90,7 +94,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         lanes = [transport.buffer(RECORD, number) for number in (0, 1)]
-        yield Site(library, drive, lanes, ours, theirs, bytearray(1))
+        yield Site(library, drive, lanes, ours, theirs, bytearray(1), driver)
         for lane in lanes:
             lane.release()
     drive.close()
@@ -199,6 +203,73 @@ def test_a_sender_that_stops_within_a_record_is_not_waited_for(site: Site) -> No
     site.drive.end_write(carried.running)
     # The lane of the record before was written once more, by this test, to have a command that runs.
     assert site.on_tape() == [RECORDS[0], RECORDS[1], RECORDS[1], RECORDS[2]]
+
+
+@pytest.mark.parametrize("is_backup", [True, False])
+def test_a_peer_that_trickles_does_not_hold_it(site: Site, is_backup: bool) -> None:
+    """Small pieces, none of which is long in coming, add up: the call ends all the same, and counts."""
+    site.ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    ended_after = threading.Event()
+
+    def trickle() -> None:
+        while not ended_after.wait(0.02):
+            if is_backup:
+                site.theirs.send(b"x")
+            else:
+                site.theirs.recv(1)
+
+    peer = threading.Thread(target=trickle)
+    peer.start()
+    try:
+        if is_backup:
+            site.theirs.send(b"x")
+            carried = site.carrier.receive_records(site.begin_write(), site.peer, 0, 100)
+            if carried.running is not None:
+                site.drive.end_write(carried.running)
+            assert 0 < carried.odd < RECORD
+        else:
+            carried = site.carrier.send_records(site.begin_read(), site.peer, 100)
+            assert carried.running is not None
+            site.drive.end_read(carried.running)
+    finally:
+        ended_after.set()
+        peer.join()
+    assert carried.error == 0
+
+
+def test_a_command_that_the_driver_does_not_take_is_left_to_the_caller(site: Site) -> None:
+    """The record that was read is sent, the one that came in is kept; nothing is at the drive."""
+    running = site.begin_read()
+    with site.driver.refusing():
+        carried = site.carrier.send_records(running, site.peer, 100)
+    assert (carried.records, carried.running, carried.held) == (1, None, None)
+    assert site.received(RECORD) == RECORDS[0]
+    running = site.begin_write()
+    site.theirs.sendall(RECORDS[1])
+    with site.driver.refusing():
+        carried = site.carrier.receive_records(running, site.peer, 0, 100)
+    assert (carried.records, carried.running, carried.odd, carried.error) == (1, None, RECORD, 0)
+    assert carried.held is not None
+    assert bytes(site.lanes[carried.held]) == RECORDS[1]
+    site.drive.end_write(site.drive.begin_write(site.lanes[carried.held]))
+    assert site.on_tape() == RECORDS[:2]
+
+
+def test_a_connection_that_is_reset_is_told(site: Site) -> None:
+    """What the drive has is given back, or counted."""
+    running = site.begin_write()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        theirs = socket.create_connection(server.getsockname())
+        ours, _ = server.accept()
+    with ours:
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        theirs.close()
+        carried = site.carrier.receive_records(running, Peer(ours.fileno(), site.halt), 0, 100)
+    assert carried.error == errno.ECONNRESET
+    assert carried.odd == 0
+    if carried.running is not None:
+        site.drive.end_write(carried.running)
+    assert site.on_tape() == RECORDS[:1]
 
 
 def test_a_full_cartridge_ends_it_and_the_next_record_is_kept(site: Site) -> None:
