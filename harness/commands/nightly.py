@@ -63,26 +63,28 @@ def nightly(
     folder = labs.state_home() / "nights" / time.strftime("%Y%m%dT%H%M%S")
     folder.mkdir(parents=True)
     codes = []
+    whole = False
     try:
         for topology in found:
             name = night_lab(topology.name)
             _begin_anew(name)
             parts: tuple[list[Scenario], ...] = ([], scenarios)
             codes += [_one(name, topology.name, part, number, issues, night, folder) for part in parts]
+        whole = True
     finally:
-        # Of a night that is broken off, too: what it has found so far is in the history.
-        text = _write_page(folder, night)
+        # Of a night that is broken off, too: the runs that ended before are in the history.
+        text = _write_page(folder, night, whole=whole)
     gone = prune(keep_days, keep_gib * GIB)
     click.echo(text + (f"removed {len(gone)} old folders of evidence" if gone else ""))
     ctx.exit(worst(codes))
 
 
-def _write_page(folder: Path, night: str) -> str:
+def _write_page(folder: Path, night: str, *, whole: bool) -> str:
     """Write the night's page, and its short form, which is returned."""
     target = folder / "night.html"
     with store.opened() as history:
-        target.write_text(page.render(history, night), encoding="utf-8")
-        text = page.mail(history, night, str(target))
+        target.write_text(page.render(history, night, whole=whole), encoding="utf-8")
+        text = page.mail(history, night, str(target), whole=whole)
     (folder / "mail.txt").write_text(text, encoding="utf-8")
     return text
 

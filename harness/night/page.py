@@ -17,8 +17,8 @@ from harness.night.trends import trends
 MAIL_LINES = 20
 
 
-def render(history: sqlite3.Connection, night: str) -> str:
-    """Return the page of a night, which is in the history."""
+def render(history: sqlite3.Connection, night: str, *, whole: bool = True) -> str:
+    """Return the page of a night, which is in the history; `whole`: it was not broken off."""
     environment = Environment(
         loader=PackageLoader("harness.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -26,6 +26,7 @@ def render(history: sqlite3.Connection, night: str) -> str:
     standings = tonight(history, night)
     return environment.get_template("night.html.j2").render(
         night=night,
+        whole=whole,
         runs=runs_of(history, night),
         standings=standings,
         broken=[each for each in standings if each.changed == "broken"],
@@ -38,13 +39,16 @@ def render(history: sqlite3.Connection, night: str) -> str:
     )
 
 
-def mail(history: sqlite3.Connection, night: str, page: str) -> str:
-    """Return a short text: the first line is the subject."""
+def mail(history: sqlite3.Connection, night: str, page: str, *, whole: bool = True) -> str:
+    """Return a short text: the first line is the subject; `whole`: the night was not broken off."""
     standings = tonight(history, night)
     bad = [each for each in standings if each.bad]
     broken = [each for each in standings if each.changed == "broken"]
     mended = [each for each in standings if each.changed == "mended"]
-    subject = f"Spanreel {night}: " + (f"{len(bad)} of {len(standings)} checks fail" if bad else "all passed")
+    outcome = f"{len(bad)} of {len(standings)} checks fail" if bad else "all passed"
+    subject = (
+        f"Spanreel {night}: {outcome}" if whole else f"Spanreel {night}: broken off; until then {outcome}"
+    )
     lines = [subject, ""]
     for title, group in (("broken since last night", broken), ("mended", mended), ("failing", bad)):
         if group:

@@ -300,5 +300,7 @@ def test_a_night_that_is_broken_off_leaves_its_page(tmp_path: Path, monkeypatch:
     done = CliRunner().invoke(lab, ["nightly", "--topology", "process", "--scenario", "two-jobs"])
     assert done.exit_code != 0
     (folder,) = (labs.state_home() / "nights").iterdir()
-    assert "trial: a" in (folder / "night.html").read_text()
-    assert "1 of 1 checks fail" in (folder / "mail.txt").read_text()
+    html = (folder / "night.html").read_text()
+    assert "trial: a" in html
+    assert "broken off" in html
+    assert "broken off; until then 1 of 1 checks fail" in (folder / "mail.txt").read_text()
