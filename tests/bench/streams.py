@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from appliance.fileserver.environment import HistoryForm
 from appliance.fileserver.order import BUTYPE, PartOrder
@@ -104,7 +105,7 @@ def straight(site: Site) -> tuple[float, dict[str, Cost]]:
         owner.do(m.DataConnectRequest(address))
         meters = Meters(site.pids("fs1"))
         started = time.monotonic()
-        owner.do(m.DataStartBackupRequest(BUTYPE, order.to_env()))
+        owner.do(m.DataStartBackupRequest(BUTYPE, replace(order, version=owner.agreed).to_env()))
         halt.wait()
         wall = time.monotonic() - started
         costs = {**meters.read(), "sink": Cost(cpu_of(process.pid), peak_of(process.pid))}
