@@ -25,7 +25,7 @@ PACKAGES = "/opt/spanreel/current/lib"
 SENT = ("tests/__init__.py", "tests/bench/__init__.py", "tests/bench/serving.py", "tests/bench/inguest.py")
 RECORDS = (64 << 10, 256 << 10)
 SIZE_MIB = 96
-AIM = "1.0: dd on st"
+AIM = "1.0: dd on st, at a pipe"
 RIVALS = {"sg": "dd", "pipe": "dd", "media server": "pipe"}
 """Whom each way is compared with: what comes from a connection with what comes from a pipe."""
 WAY_OF_DATA = "media server"
