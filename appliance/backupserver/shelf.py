@@ -392,7 +392,7 @@ class Shelf:
     def in_any_drive(self, barcode: str, action: Callable[[], T]) -> T:
         """Do something with a cartridge that is in the drive, and once more in another one if this one fails.
 
-        Raises what `action` raises.
+        Raises what `action` raises, and what keeps the cartridge from the other drive.
         """
         try:
             return action()

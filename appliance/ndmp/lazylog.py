@@ -1,6 +1,6 @@
 """Loggers for modules that commands import, too: structlog is imported when there is something to log.
 
-That takes a quarter of the time in which `spanreel jobs` starts, and most commands never log a line.  Servers
+That takes 30 % of the time in which `spanreel jobs` starts, and most commands never log a line.  Servers
 import it at once (`appliance.logs`).
 """
 

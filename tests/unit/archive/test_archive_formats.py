@@ -21,6 +21,12 @@ LARGE = b"0123456789abcdef" * 20_000
 """Too large for the compiled helper, and for one buffer of a feed."""
 
 
+damaged_files = pytest.mark.parametrize(
+    ("content", "path"), [(LARGE, b"/large"), (b"content 7 " * 40, b"/small/07")], ids=["large", "small"]
+)
+"""Files in which a bit is flipped: one that the compiled helper takes, and one that it does not."""
+
+
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """Small files, which a helper may take many at a time, and a large one."""
@@ -94,9 +100,7 @@ def test_an_image_of_each_format_is_proved_and_restored(tree: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("version", FORMATS)
-@pytest.mark.parametrize(
-    ("content", "path"), [(LARGE, b"/large"), (b"content 7 " * 40, b"/small/07")], ids=["large", "small"]
-)
+@damaged_files
 def test_a_flipped_bit_is_found_in_each_format(
     tree: Path, tmp_path: Path, version: int, content: bytes, path: bytes
 ) -> None:
@@ -141,9 +145,7 @@ def test_an_image_without_its_header_is_checked_all_the_same(
 
 
 @pytest.mark.parametrize("version", FORMATS)
-@pytest.mark.parametrize(
-    ("content", "path"), [(LARGE, b"/large"), (b"content 7 " * 40, b"/small/07")], ids=["large", "small"]
-)
+@damaged_files
 def test_a_header_that_stands_in_says_nothing_of_the_format(
     tree: Path, tmp_path: Path, version: int, content: bytes, path: bytes
 ) -> None:
